@@ -1,1 +1,7 @@
-pub fn x(){}
+//! A fault-tolerance sidecar for serverless functions: read-atomic transactions between functions and
+//! the key-value store they use.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod storage;
+pub mod txn;
+pub mod wire;

@@ -1,0 +1,116 @@
+//! Where versions and commits are kept: the [`Storage`] trait, one file per backend, and the
+//! [`conformance`] suite that each backend passes.
+//!
+//! A backend knows nothing of transactions that run. It makes versions and their commit durable
+//! together, lets the first outcome of an id win, and hands the commits back in the order of its log.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::txn::{BaseId, Commit, Key, Outcome, Version};
+
+mod codec;
+pub mod conformance;
+pub mod embedded;
+pub mod memory;
+
+/// Why a storage operation did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StorageError {
+    /// Nothing was written and nothing will be: the operation may be given up for good.
+    #[error("the store refused: {0}")]
+    Refused(String),
+    /// It may or may not have been done. Repeating the identical operation is safe.
+    #[error("the store did not confirm: {0}")]
+    Unconfirmed(String),
+    /// What was read cannot be understood.
+    #[error("the store holds damaged data: {0}")]
+    Damaged(String),
+}
+
+/// What a transaction makes durable.
+#[derive(Debug, Clone)]
+pub struct CommitBatch {
+    /// The commit record.
+    pub commit: Arc<Commit>,
+    /// One value for each key of the commit's write set, in its order.
+    pub values: Vec<Bytes>,
+}
+
+/// A position in a store's commit log: everything before it was handed out. Opaque to all but the
+/// backend that made it; the default is the beginning.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogPosition(pub Bytes);
+
+/// A part of the commit log.
+#[derive(Debug, Clone)]
+pub struct LogPage {
+    /// Commits in log order.
+    pub commits: Vec<Arc<Commit>>,
+    /// Where to go on.
+    pub next: LogPosition,
+    /// There is nothing behind `next` yet.
+    pub end: bool,
+}
+
+/// A value found under a user key's plain name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlainValue {
+    /// The last-writer-wins timestamp under which it is stored.
+    pub timestamp: u64,
+    /// The value.
+    pub value: Bytes,
+    /// It was published by a sidecar after a commit, so it is not somebody else's.
+    pub published: bool,
+}
+
+/// A durable store of versions and commits.
+///
+/// All operations are safe to repeat. Futures may be dropped; what they began may still happen.
+#[async_trait]
+pub trait Storage: Send + Sync + 'static {
+    /// Makes the versions, the commit record, its log entry and the outcome of its id durable,
+    /// unless the id has an outcome already: then nothing of the batch becomes visible.
+    /// Answers the outcome that counts. The record is never durable before the versions.
+    async fn commit(&self, batch: CommitBatch) -> Result<Outcome, StorageError>;
+
+    /// The outcome of an id, if it has one.
+    async fn outcome(&self, id: &BaseId) -> Result<Option<Outcome>, StorageError>;
+
+    /// Makes `Aborted` the durable outcome of an id, unless it has one. Answers the outcome that
+    /// counts.
+    async fn settle_aborted(&self, id: &BaseId) -> Result<Outcome, StorageError>;
+
+    /// The values of the versions asked for, in that order; `None` where there is no such version.
+    async fn versions(&self, wanted: &[(Key, Version)])
+    -> Result<Vec<Option<Bytes>>, StorageError>;
+
+    /// The next commits of the log behind `position`, a bounded number of them.
+    async fn commits_since(&self, position: &LogPosition) -> Result<LogPage, StorageError>;
+
+    /// Whether others than sidecars read and write user keys in this store under their plain names.
+    /// Where nobody does, [`publish`](Self::publish) and [`plain`](Self::plain) are not called.
+    fn has_plain_keys(&self) -> bool {
+        false
+    }
+
+    /// Makes a committed value readable under its key's plain name, unless a newer one is there.
+    async fn publish(
+        &self,
+        _key: &Key,
+        _version: &Version,
+        _value: &Bytes,
+    ) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    /// What stands under the plain names of keys, in that order.
+    async fn plain(&self, keys: &[Key]) -> Result<Vec<Option<PlainValue>>, StorageError> {
+        Ok(vec![None; keys.len()])
+    }
+
+    /// Ends background work and releases the store. Nothing may be asked of it afterwards.
+    async fn close(&self) {}
+}

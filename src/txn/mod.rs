@@ -1,0 +1,21 @@
+//! The protocol's pure parts: what a transaction id, a version and a commit are, which version a read
+//! may return, and what a running transaction remembers.
+//!
+//! Nothing here does I/O, reads a clock, draws random numbers or starts a thread; the wall clock and
+//! random seeds are arguments. The state machine in [`crate::node`] is built from these parts.
+
+pub mod clock;
+pub mod commit;
+pub mod id;
+pub mod key;
+
+pub use clock::{HybridClock, Timestamp};
+pub use commit::{Commit, Outcome, Version, WrittenKey};
+pub use id::{AttemptId, BaseId, IdError, IdSource};
+pub use key::{Key, KeyError};
+
+/// A hash map whose layout depends on a seed handed in, so that runs can be repeated exactly.
+pub type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::FixedState>;
+
+/// A hash set with the same property as [`Map`].
+pub type Set<K> = std::collections::HashSet<K, foldhash::fast::FixedState>;
