@@ -2,6 +2,7 @@
 //! the key-value store they use.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod node;
 pub mod storage;
 pub mod txn;
 pub mod wire;

@@ -1,0 +1,49 @@
+//! Abort: the client gives an attempt up. After its record was sent that is no longer the client's
+//! decision, and it gets the outcome instead.
+
+use super::attempts::{Phase, Wants};
+use super::effect::Answer;
+use super::event::Ticket;
+use super::{Decided, Node, Refusal, Turn};
+use crate::txn::AttemptId;
+
+impl Node {
+    pub(super) fn abort(&mut self, turn: &mut Turn<'_>, ticket: Ticket, txn: &AttemptId) {
+        if self.wait_for(turn, txn, ticket, Wants::Outcome(txn.clone())) {
+            return;
+        }
+        if matches!(self.attempts.get(txn), Some(a) if matches!(a.phase, Phase::Running { .. })) {
+            self.end_aborted(turn, txn, Refusal::AbortedByClient);
+            return turn.reply(ticket, aborted(txn, None));
+        }
+        let base = txn.base();
+        match self.ended.decided(&base) {
+            Some(Decided::Committed(_)) => {
+                let id = txn.to_string();
+                turn.reply(
+                    ticket,
+                    Answer::Decided {
+                        id,
+                        committed: true,
+                        why: None,
+                    },
+                );
+            }
+            // It cannot take effect any more, whatever becomes of its id.
+            _ if self.ended.why_aborted(txn).is_some() => {
+                let why = self.ended.why_aborted(txn).cloned();
+                turn.reply(ticket, aborted(txn, why));
+            }
+            Some(Decided::Aborted) => turn.reply(ticket, aborted(txn, None)),
+            None => self.settle(turn, ticket, txn),
+        }
+    }
+}
+
+fn aborted(txn: &AttemptId, why: Option<Refusal>) -> Answer {
+    Answer::Decided {
+        id: txn.to_string(),
+        committed: false,
+        why,
+    }
+}

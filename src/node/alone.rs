@@ -1,0 +1,44 @@
+//! Requests that name no transaction: each is one of its own. A get reads one snapshot (see
+//! [`super::get`]), a put has committed when it is answered.
+
+use bytes::Bytes;
+
+use super::attempts::Wants;
+use super::effect::Answer;
+use super::event::Ticket;
+use super::{Node, Refusal, Turn};
+use crate::txn::Key;
+
+impl Node {
+    pub(super) fn put_alone(
+        &mut self,
+        turn: &mut Turn<'_>,
+        ticket: Ticket,
+        writes: Vec<(Key, Bytes)>,
+    ) {
+        if let Err(why) = self.may_begin() {
+            return turn.reply(ticket, Answer::Refused(why));
+        }
+        let id = self.ids.base(turn.now.wall_ns);
+        self.begin(turn, id.clone());
+        let results = self.buffer(&id, writes);
+        // Half of a request must not take effect: it is all of its writes or none.
+        if let Some(why) = results
+            .iter()
+            .find_map(|result| result.as_ref().err())
+            .cloned()
+        {
+            self.end_aborted(turn, &id, why);
+            let results = results
+                .into_iter()
+                .map(|result| result.and(Err(Refusal::AbortedByClient)));
+            return turn.reply(ticket, Answer::Written(results.collect()));
+        }
+        if results.is_empty() {
+            self.end_aborted(turn, &id, Refusal::AbortedByClient);
+            return turn.reply(ticket, Answer::Written(results));
+        }
+        self.send_commit(turn, &id);
+        self.wait_for(turn, &id, ticket, Wants::Put(results));
+    }
+}

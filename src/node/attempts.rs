@@ -1,0 +1,123 @@
+//! The attempts that run here, and which of them may speak for its id.
+
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+
+use super::event::Ticket;
+use super::timers::TimerId;
+use crate::txn::{AttemptId, BaseId, Map, ReadSet, WriteBuffer};
+
+/// One running attempt.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) reads: ReadSet,
+    pub(super) writes: WriteBuffer,
+    pub(super) begun: Duration,
+    /// When its client last used it.
+    pub(super) touched: Duration,
+    pub(super) phase: Phase,
+}
+
+/// How far an attempt is.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Reads and writes are taken.
+    Running {
+        /// When to look whether it was left.
+        timer: TimerId,
+    },
+    /// The record was sent; the outcome is up to the store. Nothing may abort it any more.
+    Committing {
+        /// Requests that are answered with the outcome.
+        waiters: Vec<Waiter>,
+    },
+}
+
+/// A request that waits for the outcome of an attempt.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) ticket: Ticket,
+    pub(super) wants: Wants,
+    pub(super) timer: TimerId,
+}
+
+/// What a waiting request asked for, and so how it is answered.
+#[derive(Debug, Clone)]
+pub(super) enum Wants {
+    /// The outcome, as a commit or an abort asks for it, of the attempt named.
+    Outcome(AttemptId),
+    /// To begin a new attempt of the id, if it is still open.
+    Start(BaseId),
+    /// To write outside of any transaction: the per-write answers if it took effect.
+    Put(Vec<Result<(), super::Refusal>>),
+}
+
+/// The running attempts.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    running: Map<AttemptId, Attempt>,
+    /// The one attempt of each id that is not fenced.
+    current: Map<BaseId, AttemptId>,
+    buffered_bytes: usize,
+}
+
+impl Attempts {
+    pub(super) fn new(hasher: &FixedState) -> Self {
+        Self {
+            running: Map::with_hasher(hasher.clone()),
+            current: Map::with_hasher(hasher.clone()),
+            buffered_bytes: 0,
+        }
+    }
+
+    pub(super) fn insert(&mut self, id: AttemptId, attempt: Attempt) {
+        self.buffered_bytes += attempt.writes.bytes();
+        self.current.insert(id.base(), id.clone());
+        self.running.insert(id, attempt);
+    }
+
+    pub(super) fn get(&self, id: &AttemptId) -> Option<&Attempt> {
+        self.running.get(id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: &AttemptId) -> Option<&mut Attempt> {
+        self.running.get_mut(id)
+    }
+
+    /// The attempt that speaks for `base` now.
+    pub(super) fn current(&self, base: &BaseId) -> Option<&AttemptId> {
+        self.current.get(base)
+    }
+
+    /// Changes an attempt's buffer and keeps the sum.
+    pub(super) fn write<R>(
+        &mut self,
+        id: &AttemptId,
+        change: impl FnOnce(&mut WriteBuffer) -> R,
+    ) -> Option<R> {
+        let attempt = self.running.get_mut(id)?;
+        let before = attempt.writes.bytes();
+        let result = change(&mut attempt.writes);
+        self.buffered_bytes = self.buffered_bytes - before + attempt.writes.bytes();
+        Some(result)
+    }
+
+    pub(super) fn remove(&mut self, id: &AttemptId) -> Option<Attempt> {
+        let attempt = self.running.remove(id)?;
+        self.buffered_bytes -= attempt.writes.bytes();
+        let base = id.base();
+        if self.current.get(&base) == Some(id) {
+            self.current.remove(&base);
+        }
+        Some(attempt)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.running.len()
+    }
+
+    pub(super) fn buffered_bytes(&self) -> usize {
+        self.buffered_bytes
+    }
+}

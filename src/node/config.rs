@@ -1,0 +1,61 @@
+//! What a node is told about itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Limits and names of one node.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// How this node is called in answers and records: `IP` or `IP:OFFSET`.
+    pub address: Arc<str>,
+    /// The low bits of this node's timestamps.
+    pub node_tag: u64,
+    /// Others read and write user keys in the store under their plain names.
+    pub plain_keys: bool,
+    /// A transaction that its client does not use for this long is aborted.
+    pub idle_max: Duration,
+    /// A transaction that runs for this long is aborted.
+    pub lifetime_max: Duration,
+    /// An id that was made longer ago than this is not retried: its outcome may be forgotten.
+    pub retry_window: Duration,
+    /// A start, get or put is answered within this time.
+    pub request_within: Duration,
+    /// A commit or abort is answered within this time.
+    pub outcome_within: Duration,
+    /// How long "nothing there" is believed of a plain key.
+    pub absent_for: Duration,
+    /// The largest value, in bytes.
+    pub value_bytes_max: usize,
+    /// The most that one transaction may buffer, in bytes.
+    pub txn_bytes_max: usize,
+    /// The most that all running transactions may buffer, in bytes.
+    pub buffer_bytes_max: usize,
+    /// The most transactions that may run at once.
+    pub txn_max: usize,
+    /// The size of the value cache, in bytes.
+    pub cache_bytes_max: u64,
+    /// How many ended attempts are remembered.
+    pub ended_max: usize,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            address: "127.0.0.1".into(),
+            node_tag: 0,
+            plain_keys: false,
+            idle_max: Duration::from_secs(60),
+            lifetime_max: Duration::from_secs(600),
+            retry_window: Duration::from_secs(7200),
+            request_within: Duration::from_secs(4),
+            outcome_within: Duration::from_secs(10),
+            absent_for: Duration::from_millis(20),
+            value_bytes_max: 64 << 20,
+            txn_bytes_max: 256 << 20,
+            buffer_bytes_max: 1 << 30,
+            txn_max: 250_000,
+            cache_bytes_max: 256 << 20,
+            ended_max: 100_000,
+        }
+    }
+}

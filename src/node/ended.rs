@@ -1,0 +1,83 @@
+//! What is remembered of attempts that ended: enough to give the same answer when asked again, and a
+//! useful one when somebody goes on with an attempt that is over.
+//!
+//! Bounded: the oldest entries go first. What matters for ever is in the store; this saves asking it,
+//! and remembers what is never stored (commits without writes, aborts before the record).
+
+use std::collections::VecDeque;
+use std::hash::Hash;
+
+use foldhash::fast::FixedState;
+
+use super::refusal::Refusal;
+use crate::txn::{AttemptId, BaseId, Map};
+
+/// Recently ended attempts and recently decided ids.
+#[derive(Debug)]
+pub(super) struct Ended {
+    decided: Recent<BaseId, Decided>,
+    aborted: Recent<AttemptId, Refusal>,
+}
+
+/// How an id was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Decided {
+    /// This attempt took effect.
+    Committed(AttemptId),
+    /// None ever will.
+    Aborted,
+}
+
+impl Ended {
+    pub(super) fn new(entries_max: usize, hasher: &FixedState) -> Self {
+        Self {
+            decided: Recent::new(entries_max, hasher),
+            aborted: Recent::new(entries_max, hasher),
+        }
+    }
+
+    pub(super) fn decide(&mut self, base: BaseId, decided: Decided) {
+        self.decided.insert(base, decided);
+    }
+
+    pub(super) fn note_aborted(&mut self, attempt: AttemptId, why: Refusal) {
+        self.aborted.insert(attempt, why);
+    }
+
+    pub(super) fn decided(&self, base: &BaseId) -> Option<&Decided> {
+        self.decided.map.get(base)
+    }
+
+    pub(super) fn why_aborted(&self, attempt: &AttemptId) -> Option<&Refusal> {
+        self.aborted.map.get(attempt)
+    }
+}
+
+/// A map that forgets its oldest entries.
+#[derive(Debug)]
+struct Recent<K, V> {
+    map: Map<K, V>,
+    order: VecDeque<K>,
+    entries_max: usize,
+}
+
+impl<K: Clone + Eq + Hash, V> Recent<K, V> {
+    fn new(entries_max: usize, hasher: &FixedState) -> Self {
+        Self {
+            map: Map::with_hasher(hasher.clone()),
+            order: VecDeque::new(),
+            entries_max,
+        }
+    }
+
+    fn insert(&mut self, key: K, value: V) {
+        if self.map.insert(key.clone(), value).is_none() {
+            self.order.push_back(key);
+        }
+        while self.order.len() > self.entries_max {
+            if let Some(oldest) = self.order.pop_front() {
+                self.map.remove(&oldest);
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What reaches the state machine.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::storage::{PlainValue, StorageError};
+use crate::txn::{AttemptId, BaseId, Key, Outcome};
+
+/// The time at which an event is handled. The node has no clock of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Nanoseconds since the Unix epoch. May jump either way.
+    pub wall_ns: u64,
+    /// Time since some fixed moment. Never goes back. All durations are measured on it.
+    pub elapsed: Duration,
+}
+
+/// Names a request until it is answered, which happens once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// Names something that was asked of the store until its result is handed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OpId(pub u64);
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A client begins a transaction, or tries again at one of its own naming.
+    Start {
+        /// Names the request.
+        ticket: Ticket,
+        /// The id that the client brought.
+        id: Option<BaseId>,
+    },
+    /// A client reads keys, all of them as of one moment.
+    Get {
+        /// Names the request.
+        ticket: Ticket,
+        /// The running transaction; none to read outside of any.
+        txn: Option<AttemptId>,
+        /// The keys, in the order in which they are answered.
+        keys: Vec<Key>,
+    },
+    /// A client writes keys.
+    Put {
+        /// Names the request.
+        ticket: Ticket,
+        /// The running transaction; none to write and commit at once.
+        txn: Option<AttemptId>,
+        /// The writes, in the order in which they are answered.
+        writes: Vec<(Key, Bytes)>,
+    },
+    /// A client wants a running transaction to take effect, or asks how one ended.
+    Commit {
+        /// Names the request.
+        ticket: Ticket,
+        /// The attempt.
+        txn: AttemptId,
+    },
+    /// A client wants a running transaction undone.
+    Abort {
+        /// Names the request.
+        ticket: Ticket,
+        /// The attempt.
+        txn: AttemptId,
+    },
+    /// A client goes on here with a transaction that ran on another node.
+    Continue {
+        /// Names the request.
+        ticket: Ticket,
+        /// The attempt.
+        txn: AttemptId,
+        /// The node where it ran, as that node names itself.
+        upstream: String,
+    },
+    /// The store's answer to an effect.
+    Stored {
+        /// Names what was asked.
+        op: OpId,
+        /// What came of it.
+        result: StoreResult,
+    },
+    /// Time passed; deadlines may have.
+    Tick,
+    /// No new transactions from here on; those that run may end.
+    Drain,
+}
+
+/// What came of something that was asked of the store.
+#[derive(Debug)]
+pub enum StoreResult {
+    /// Of [`Ask::Commit`](super::Ask::Commit) and [`Ask::SettleAborted`](super::Ask::SettleAborted):
+    /// the outcome that counts.
+    Decided(Result<Outcome, StorageError>),
+    /// Of [`Ask::Outcome`](super::Ask::Outcome).
+    Outcome(Result<Option<Outcome>, StorageError>),
+    /// Of [`Ask::Versions`](super::Ask::Versions).
+    Versions(Result<Vec<Option<Bytes>>, StorageError>),
+    /// Of [`Ask::Plain`](super::Ask::Plain).
+    Plain(Result<Vec<Option<PlainValue>>, StorageError>),
+    /// Of [`Ask::Publish`](super::Ask::Publish).
+    Published(Result<(), StorageError>),
+}

@@ -1,0 +1,300 @@
+//! Get: all keys of one request as of one moment.
+//!
+//! Everything that must be waited for to choose (foreign values under plain names) is waited for
+//! first. Then all keys are chosen and entered into the read set within one call, and only then are
+//! the bytes of those versions fetched that are not in memory: versions never change, so that may
+//! take its time.
+
+use bytes::Bytes;
+use foldhash::fast::FixedState;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use super::effect::{Answer, ReadValue, Source};
+use super::event::Ticket;
+use super::ops::Purpose;
+use super::{Ask, Node, Refusal, StorageError, Turn};
+use crate::storage::PlainValue;
+use crate::txn::{AttemptId, Choice, Commit, ForeignPin, Key, Map, Pinned, ReadSet, Version};
+
+/// A get that has not chosen yet.
+#[derive(Debug)]
+pub(super) struct Get {
+    pub(super) ticket: Ticket,
+    txn: Option<AttemptId>,
+    keys: Vec<Key>,
+    /// What stands under the plain names that were looked up.
+    plain: Map<Key, Option<PlainValue>>,
+}
+
+/// What the reads of one get come to.
+enum Chosen {
+    /// Own write, foreign value, or nothing: the bytes are here.
+    Here(ReadValue),
+    /// The version that this commit wrote.
+    Version(Arc<Commit>),
+}
+
+/// Why a get cannot be answered from what is known.
+enum Stop {
+    /// These plain names must be looked up first.
+    LookUp(Vec<Key>),
+    /// The transaction cannot go on.
+    Abort(Refusal),
+}
+
+impl Node {
+    pub(super) fn get(
+        &mut self,
+        turn: &mut Turn<'_>,
+        ticket: Ticket,
+        txn: Option<AttemptId>,
+        keys: Vec<Key>,
+    ) {
+        if let Some(txn) = &txn {
+            if let Err(why) = self.use_attempt(turn, txn) {
+                return turn.reply(ticket, Answer::Refused(why));
+            }
+            if let Some(attempt) = self.attempts.get_mut(txn) {
+                keys.iter()
+                    .for_each(|key| attempt.reads.forget_missing(key));
+            }
+        }
+        let get = Get {
+            ticket,
+            txn,
+            keys,
+            plain: Map::with_hasher(self.hasher.clone()),
+        };
+        self.choose(turn, get);
+    }
+
+    /// Chooses for all keys, or finds out what has to be looked up before.
+    fn choose(&mut self, turn: &mut Turn<'_>, mut get: Get) {
+        let chosen = match get.txn.clone() {
+            Some(txn) => {
+                if let Err(why) = self.use_attempt(turn, &txn) {
+                    return turn.reply(get.ticket, Answer::Refused(why));
+                }
+                let mut reads = ReadSet::new(&self.hasher);
+                if let Some(attempt) = self.attempts.get_mut(&txn) {
+                    std::mem::swap(&mut attempt.reads, &mut reads);
+                }
+                let chosen = self.choose_all(turn, &mut get, &mut reads);
+                if let Some(attempt) = self.attempts.get_mut(&txn) {
+                    attempt.reads = reads;
+                }
+                chosen
+            }
+            None => {
+                let mut reads = ReadSet::new(&self.hasher);
+                self.choose_all(turn, &mut get, &mut reads)
+            }
+        };
+        match chosen {
+            Ok(chosen) => self.fetch(turn, get, chosen),
+            Err(Stop::LookUp(keys)) => {
+                let within = Some(self.config.request_within);
+                self.ask(turn, Ask::Plain(keys), Purpose::Plain { get }, within);
+            }
+            Err(Stop::Abort(why)) => {
+                if let Some(txn) = &get.txn {
+                    self.end_aborted(turn, txn, why.clone());
+                }
+                turn.reply(get.ticket, Answer::Refused(why));
+            }
+        }
+    }
+
+    fn choose_all(
+        &self,
+        turn: &Turn<'_>,
+        get: &mut Get,
+        reads: &mut ReadSet,
+    ) -> Result<Vec<Chosen>, Stop> {
+        let mut chosen = Vec::with_capacity(get.keys.len());
+        let mut look_up = Vec::new();
+        for key in &get.keys {
+            if let Some(value) = self.own_write(get.txn.as_ref(), key) {
+                let source = Source::OwnWrite;
+                chosen.push(Chosen::Here(ReadValue {
+                    value: Some(value),
+                    source,
+                }));
+                continue;
+            }
+            match self
+                .consistency
+                .choose(key, self.index.versions(key), reads)
+            {
+                Choice::Committed(commit) => {
+                    if self.consistency.binds_reads() {
+                        reads.pin_committed(key.clone(), commit.clone());
+                    }
+                    chosen.push(Chosen::Version(commit));
+                }
+                Choice::NoCommitted if self.must_look_up(turn, key, get, reads) => {
+                    look_up.push(key.clone());
+                }
+                Choice::NoCommitted => {
+                    let found = get.plain.get(key).cloned().flatten();
+                    chosen.push(Chosen::Here(self.read_foreign(key, found, reads)?));
+                }
+                Choice::NoFit => return Err(Stop::Abort(Refusal::NoFit(key.clone()))),
+            }
+        }
+        if look_up.is_empty() {
+            Ok(chosen)
+        } else {
+            Err(Stop::LookUp(look_up))
+        }
+    }
+
+    fn own_write(&self, txn: Option<&AttemptId>, key: &Key) -> Option<Bytes> {
+        self.attempts.get(txn?)?.writes.get(key).cloned()
+    }
+
+    fn must_look_up(&self, turn: &Turn<'_>, key: &Key, get: &Get, reads: &ReadSet) -> bool {
+        self.config.plain_keys
+            && !get.plain.contains_key(key)
+            && (reads.pinned(key).is_some() || !self.absent.contains(key, turn.now.elapsed))
+    }
+
+    /// Reads what stands under a key's plain name, given that no committed version is to be read.
+    fn read_foreign(
+        &self,
+        key: &Key,
+        found: Option<PlainValue>,
+        reads: &mut ReadSet,
+    ) -> Result<ReadValue, Stop> {
+        // What a sidecar published is a committed version and not a foreign value.
+        let foreign = found.filter(|plain| !plain.published);
+        let pin = foreign.as_ref().map(|plain| pin_of(plain));
+        if let Some(Pinned::Foreign(before)) = reads.pinned(key)
+            && pin.as_ref() != Some(before)
+        {
+            return Err(Stop::Abort(Refusal::ForeignChanged(key.clone())));
+        }
+        let Some(PlainValue {
+            timestamp, value, ..
+        }) = foreign
+        else {
+            if self.consistency.binds_reads() {
+                reads.note_missing(key.clone());
+            }
+            return Ok(ReadValue {
+                value: None,
+                source: Source::Nothing,
+            });
+        };
+        if let Some(pin) = pin.filter(|_| self.consistency.binds_reads()) {
+            reads.pin_foreign(key.clone(), pin);
+        }
+        Ok(ReadValue {
+            value: Some(value),
+            source: Source::Foreign(timestamp),
+        })
+    }
+
+    /// The plain names that a get needed were looked up.
+    pub(super) fn plain_found(
+        &mut self,
+        turn: &mut Turn<'_>,
+        mut get: Get,
+        asked: Vec<Key>,
+        found: Vec<Option<PlainValue>>,
+    ) {
+        for (key, plain) in asked.into_iter().zip(found) {
+            if plain.is_none() {
+                self.absent.note(key.clone(), turn.now.elapsed);
+            }
+            get.plain.insert(key, plain);
+        }
+        self.choose(turn, get);
+    }
+
+    /// Answers with the chosen versions; those that are not in memory are fetched first.
+    fn fetch(&mut self, turn: &mut Turn<'_>, get: Get, chosen: Vec<Chosen>) {
+        let mut values = Vec::with_capacity(chosen.len());
+        let (mut holes, mut wanted) = (Vec::new(), Vec::new());
+        for (key, chosen) in get.keys.iter().zip(chosen) {
+            let commit = match chosen {
+                Chosen::Here(value) => {
+                    values.push(value);
+                    continue;
+                }
+                Chosen::Version(commit) => commit,
+            };
+            let version = commit.version.clone();
+            let value = self.values.get(key, &version);
+            if value.is_none() {
+                holes.push(values.len());
+                wanted.push((key.clone(), version.clone()));
+            }
+            values.push(ReadValue {
+                value,
+                source: Source::Committed(version),
+            });
+        }
+        if holes.is_empty() {
+            return turn.reply(get.ticket, Answer::Values(values));
+        }
+        let purpose = Purpose::Values {
+            ticket: get.ticket,
+            txn: get.txn,
+            values,
+            holes,
+        };
+        self.ask(
+            turn,
+            Ask::Versions(wanted),
+            purpose,
+            Some(self.config.request_within),
+        );
+    }
+
+    /// The bytes that a get was waiting for came.
+    pub(super) fn values_fetched(
+        &mut self,
+        turn: &mut Turn<'_>,
+        ticket: Ticket,
+        txn: Option<AttemptId>,
+        mut values: Vec<ReadValue>,
+        fetched: Vec<(usize, Key, Version, Option<Bytes>)>,
+    ) {
+        for (hole, key, version, value) in fetched {
+            let Some(value) = value else {
+                let why = Refusal::Collected(key);
+                if let Some(txn) = &txn {
+                    self.end_aborted(turn, txn, why.clone());
+                }
+                return turn.reply(ticket, Answer::Refused(why));
+            };
+            self.values.insert(key, version, value.clone());
+            if let Some(slot) = values.get_mut(hole) {
+                slot.value = Some(value);
+            }
+        }
+        turn.reply(ticket, Answer::Values(values));
+    }
+
+    pub(super) fn get_failed(
+        &self,
+        turn: &mut Turn<'_>,
+        ticket: Ticket,
+        error: Option<StorageError>,
+    ) {
+        let why = super::store_refusal(error, self.config.request_within);
+        turn.reply(ticket, Answer::Refused(why));
+    }
+}
+
+/// What identifies a foreign value: it has no version of its own.
+fn pin_of(plain: &PlainValue) -> ForeignPin {
+    // A fixed seed: the hash travels to other nodes.
+    let hash = FixedState::with_seed(0).hash_one(&plain.value[..]);
+    ForeignPin {
+        timestamp: plain.timestamp,
+        hash,
+    }
+}

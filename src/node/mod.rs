@@ -1,0 +1,242 @@
+//! One node's protocol as a state machine without I/O: [`Node::handle`] takes what happened and when,
+//! and says what to do about it.
+//!
+//! Nothing here reads a clock, draws random numbers, blocks or starts a thread. The daemon drives a
+//! node with sockets and a store, the simulator with a virtual clock and a store that misbehaves; both
+//! run the same code. One file per conversation: [`start`](self), get, put, commit, abort, continue.
+//!
+//! Two rules hold everywhere: each [`Ticket`] is answered exactly once and by its deadline, and what a
+//! request decides it decides within one call of `handle`.
+
+mod abort;
+mod alone;
+mod attempts;
+mod commit;
+mod config;
+mod effect;
+mod ended;
+mod event;
+mod expire;
+mod get;
+mod handover;
+mod ops;
+mod put;
+mod refusal;
+mod start;
+mod stored;
+mod timers;
+mod values;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+
+use crate::storage::StorageError;
+use crate::txn::{AttemptId, Commit, Consistency, HybridClock, IdSource, VersionIndex};
+
+use attempts::Attempts;
+use ended::{Decided, Ended};
+use ops::{Op, Ops, Purpose};
+use timers::{Timer, Timers};
+use values::{Absent, Values};
+
+pub use config::NodeConfig;
+pub use effect::{Answer, Ask, Effect, End, ReadValue, Source};
+pub use event::{Event, Now, OpId, StoreResult, Ticket};
+pub use refusal::{Advice, Refusal};
+
+/// The state of one node. See the [module's page](self).
+pub struct Node {
+    config: NodeConfig,
+    consistency: Box<dyn Consistency>,
+    hasher: FixedState,
+    clock: HybridClock,
+    ids: IdSource,
+    /// Every commit that is durable and was learned of. Nothing else is ever readable.
+    index: VersionIndex,
+    values: Values,
+    absent: Absent,
+    attempts: Attempts,
+    ended: Ended,
+    ops: Ops,
+    timers: Timers,
+    draining: bool,
+}
+
+/// One call of [`Node::handle`]: when it happens and what comes of it.
+struct Turn<'a> {
+    now: Now,
+    effects: &'a mut Vec<Effect>,
+}
+
+impl Turn<'_> {
+    fn reply(&mut self, ticket: Ticket, answer: Answer) {
+        self.effects.push(Effect::Reply { ticket, answer });
+    }
+}
+
+/// What a node holds, for people and dashboards.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Status {
+    /// Running attempts.
+    pub transactions: usize,
+    /// Bytes of writes buffered by them.
+    pub buffered_bytes: usize,
+    /// Questions to the store that are open.
+    pub store_operations: usize,
+    /// Keys with at least one committed version.
+    pub keys: usize,
+    /// Committed versions known.
+    pub versions: usize,
+    /// Bytes of values in the cache.
+    pub cached_bytes: u64,
+    /// No new transactions are begun.
+    pub draining: bool,
+}
+
+impl Node {
+    /// A node that knows no commits yet. `seed` must differ between any two incarnations of nodes that
+    /// share a store: ids are made from it.
+    pub fn new(config: NodeConfig, consistency: Box<dyn Consistency>, seed: u64) -> Self {
+        let hasher = &FixedState::with_seed(seed);
+        Self {
+            clock: HybridClock::new(config.node_tag),
+            ids: IdSource::new(seed),
+            index: VersionIndex::new(hasher),
+            values: Values::new(config.cache_bytes_max, hasher),
+            absent: Absent::new(config.absent_for, hasher),
+            attempts: Attempts::new(hasher),
+            ended: Ended::new(config.ended_max, hasher),
+            ops: Ops::new(hasher),
+            timers: Timers::default(),
+            draining: false,
+            config,
+            consistency,
+            hasher: hasher.clone(),
+        }
+    }
+
+    /// Learns a commit from the store's log. To be called for all of them before the first event.
+    pub fn load(&mut self, commit: &Arc<Commit>) {
+        self.clock.observe(commit.version.timestamp);
+        self.index.install(commit);
+    }
+
+    /// Handles one event. What is to be done about it is appended to `effects`.
+    pub fn handle(&mut self, now: Now, event: Event, effects: &mut Vec<Effect>) {
+        let turn = &mut Turn { now, effects };
+        match event {
+            Event::Start { ticket, id } => self.start(turn, ticket, id),
+            Event::Get { ticket, txn, keys } => self.get(turn, ticket, txn, keys),
+            Event::Put {
+                ticket,
+                txn: Some(txn),
+                writes,
+            } => self.put(turn, ticket, &txn, writes),
+            Event::Put {
+                ticket,
+                txn: None,
+                writes,
+            } => self.put_alone(turn, ticket, writes),
+            Event::Commit { ticket, txn } => self.commit(turn, ticket, &txn),
+            Event::Abort { ticket, txn } => self.abort(turn, ticket, &txn),
+            Event::Continue {
+                ticket,
+                txn,
+                upstream,
+            } => {
+                self.continue_from(turn, ticket, &txn, upstream);
+            }
+            Event::Stored { op, result } => self.stored(turn, op, result),
+            Event::Tick => {}
+            Event::Drain => self.draining = true,
+        }
+        self.expire(turn);
+    }
+
+    /// When [`Event::Tick`] is due if nothing else happens before, as [`Now::elapsed`].
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.timers.next_at()
+    }
+
+    /// Nothing runs and nothing is asked of the store.
+    pub fn is_idle(&self) -> bool {
+        self.attempts.len() == 0 && self.ops.len() == 0
+    }
+
+    /// What the node holds now.
+    pub fn status(&self) -> Status {
+        Status {
+            transactions: self.attempts.len(),
+            buffered_bytes: self.attempts.buffered_bytes(),
+            store_operations: self.ops.len(),
+            keys: self.index.key_count(),
+            versions: self.index.version_count(),
+            cached_bytes: self.values.bytes(),
+            draining: self.draining,
+        }
+    }
+
+    /// Asks the store. With `within`, the request behind it is answered after that time in any case.
+    fn ask(&mut self, turn: &mut Turn<'_>, ask: Ask, purpose: Purpose, within: Option<Duration>) {
+        let op = self.ops.next_id();
+        let deadline = within.map(|time| {
+            self.timers
+                .set(turn.now.elapsed + time, Timer::Deadline(op))
+        });
+        let entry = Op {
+            ask: ask.clone(),
+            purpose,
+            failures: 0,
+            last_error: None,
+            deadline,
+        };
+        self.ops.insert(op, entry);
+        turn.effects.push(Effect::Store { op, ask });
+    }
+
+    /// Ends an attempt whose record was never sent. It takes no effect.
+    fn end_aborted(&mut self, turn: &mut Turn<'_>, id: &AttemptId, why: Refusal) {
+        let Some(attempt) = self.attempts.remove(id) else {
+            return;
+        };
+        if let attempts::Phase::Running { timer } = attempt.phase {
+            self.timers.cancel(timer);
+        }
+        self.ended.note_aborted(id.clone(), why.clone());
+        turn.effects.push(Effect::Ended {
+            attempt: id.clone(),
+            end: End::Aborted(why),
+        });
+    }
+
+    /// Why an attempt cannot be used, if it cannot; otherwise notes that it was used now.
+    fn use_attempt(&mut self, turn: &Turn<'_>, id: &AttemptId) -> Result<(), Refusal> {
+        let Some(attempt) = self.attempts.get_mut(id) else {
+            return Err(self.why_gone(id));
+        };
+        attempt.touched = turn.now.elapsed;
+        match attempt.phase {
+            attempts::Phase::Running { .. } => Ok(()),
+            attempts::Phase::Committing { .. } => Err(Refusal::Committing),
+        }
+    }
+
+    fn why_gone(&self, id: &AttemptId) -> Refusal {
+        if let Some(why) = self.ended.why_aborted(id) {
+            return why.clone();
+        }
+        match self.ended.decided(&id.base()) {
+            Some(Decided::Committed(_)) => Refusal::AlreadyCommitted,
+            Some(Decided::Aborted) => Refusal::SettledAborted,
+            None if self.attempts.current(&id.base()).is_some() => Refusal::Fenced,
+            None => Refusal::Unknown,
+        }
+    }
+}
+
+/// The refusal that tells of a failed store.
+fn store_refusal(error: Option<StorageError>, waited: Duration) -> Refusal {
+    error.map_or(Refusal::Deadline(waited), Refusal::Storage)
+}

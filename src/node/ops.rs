@@ -1,0 +1,99 @@
+//! What was asked of the store and is not answered yet.
+
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+
+use super::effect::{Ask, ReadValue};
+use super::event::{OpId, Ticket};
+use super::get::Get;
+use super::timers::TimerId;
+use crate::storage::StorageError;
+use crate::txn::{AttemptId, BaseId, Map};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// One open question to the store.
+#[derive(Debug)]
+pub(super) struct Op {
+    pub(super) ask: Ask,
+    pub(super) purpose: Purpose,
+    /// How often it was not confirmed.
+    pub(super) failures: u32,
+    /// The last failure.
+    pub(super) last_error: Option<StorageError>,
+    /// When the request behind it is answered in any case.
+    pub(super) deadline: Option<TimerId>,
+}
+
+/// What the answer is needed for.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// To decide an attempt.
+    Commit { attempt: AttemptId },
+    /// To tell how an id ended of which nothing is known here.
+    Settle { ticket: Ticket, attempt: AttemptId },
+    /// To begin an attempt at an id that a client brought.
+    Start { ticket: Ticket, base: BaseId },
+    /// To find foreign values for a get.
+    Plain { get: Get },
+    /// To fetch the values that a get has chosen.
+    Values {
+        ticket: Ticket,
+        txn: Option<AttemptId>,
+        values: Vec<ReadValue>,
+        holes: Vec<usize>,
+    },
+    /// Nobody waits.
+    Publish,
+}
+
+impl Op {
+    /// How long to wait before asking again: longer each time, up to a bound.
+    pub(super) fn pause(&self) -> Duration {
+        let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10));
+        doubled.min(LONGEST_PAUSE)
+    }
+}
+
+/// All open questions.
+#[derive(Debug)]
+pub(super) struct Ops {
+    open: Map<OpId, Op>,
+    asked: u64,
+}
+
+impl Ops {
+    pub(super) fn new(hasher: &FixedState) -> Self {
+        Self {
+            open: Map::with_hasher(hasher.clone()),
+            asked: 0,
+        }
+    }
+
+    pub(super) fn next_id(&mut self) -> OpId {
+        self.asked += 1;
+        OpId(self.asked)
+    }
+
+    pub(super) fn insert(&mut self, id: OpId, op: Op) {
+        self.open.insert(id, op);
+    }
+
+    pub(super) fn get(&self, id: OpId) -> Option<&Op> {
+        self.open.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: OpId) -> Option<&mut Op> {
+        self.open.get_mut(&id)
+    }
+
+    pub(super) fn remove(&mut self, id: OpId) -> Option<Op> {
+        self.open.remove(&id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+}

@@ -1,0 +1,181 @@
+//! Start: a new transaction, or a new attempt at an id that the client brought.
+//!
+//! A retry never resumes. It gets an attempt of its own with an empty buffer, and the attempts before
+//! it are fenced, so that a function which was given up for dead and is not cannot add to its writes.
+
+use super::attempts::{Attempt, Phase, Waiter, Wants};
+use super::effect::Answer;
+use super::event::Ticket;
+use super::ops::Purpose;
+use super::{Ask, Decided, Node, Refusal, Timer, Turn};
+use crate::storage::StorageError;
+use crate::txn::{AttemptId, BaseId, Outcome, ReadSet, WriteBuffer};
+
+impl Node {
+    pub(super) fn start(&mut self, turn: &mut Turn<'_>, ticket: Ticket, id: Option<BaseId>) {
+        if let Err(why) = self.may_begin() {
+            return turn.reply(ticket, refused_start(why));
+        }
+        match id {
+            None => {
+                let attempt = self.ids.base(turn.now.wall_ns);
+                self.begin(turn, attempt.clone());
+                turn.reply(ticket, Answer::Started(attempt));
+            }
+            Some(base) if self.is_too_old(turn, &base) => {
+                let why = Refusal::TooOld(self.config.retry_window);
+                turn.reply(ticket, refused_start(why));
+            }
+            Some(base) => self.retry(turn, ticket, base),
+        }
+    }
+
+    /// Begins an attempt at `base` unless its outcome is known or about to be.
+    fn retry(&mut self, turn: &mut Turn<'_>, ticket: Ticket, base: BaseId) {
+        if self.answer_decided_start(turn, ticket, &base) || self.wait_to_start(turn, ticket, &base)
+        {
+            return;
+        }
+        self.fence(turn, &base);
+        let within = Some(self.config.request_within);
+        self.ask(
+            turn,
+            Ask::Outcome(base.clone()),
+            Purpose::Start { ticket, base },
+            within,
+        );
+    }
+
+    /// The store was asked for the outcome of an id that a client wants to try again.
+    pub(super) fn start_outcome(
+        &mut self,
+        turn: &mut Turn<'_>,
+        ticket: Ticket,
+        base: BaseId,
+        outcome: Option<Outcome>,
+    ) {
+        if let Some(outcome) = outcome {
+            self.note_outcome(&base, &outcome);
+        }
+        // Another attempt may have begun, or ended, while the store was asked.
+        if self.answer_decided_start(turn, ticket, &base) || self.wait_to_start(turn, ticket, &base)
+        {
+            return;
+        }
+        if let Err(why) = self.may_begin() {
+            return turn.reply(ticket, refused_start(why));
+        }
+        self.fence(turn, &base);
+        let attempt = self.ids.attempt(&base);
+        self.begin(turn, attempt.clone());
+        turn.reply(ticket, Answer::Started(attempt));
+    }
+
+    pub(super) fn start_failed(
+        &self,
+        turn: &mut Turn<'_>,
+        ticket: Ticket,
+        error: Option<StorageError>,
+    ) {
+        let why = super::store_refusal(error, self.config.request_within);
+        turn.reply(ticket, refused_start(why));
+    }
+
+    /// Makes room in the tables for an attempt that runs from now on.
+    pub(super) fn begin(&mut self, turn: &Turn<'_>, id: AttemptId) {
+        let first_look = turn.now.elapsed + self.config.idle_max.min(self.config.lifetime_max);
+        let timer = self.timers.set(first_look, Timer::Attempt(id.clone()));
+        let attempt = Attempt {
+            reads: ReadSet::new(&self.hasher),
+            writes: WriteBuffer::default(),
+            begun: turn.now.elapsed,
+            touched: turn.now.elapsed,
+            phase: Phase::Running { timer },
+        };
+        self.attempts.insert(id, attempt);
+    }
+
+    pub(super) fn may_begin(&self) -> Result<(), Refusal> {
+        if self.draining {
+            return Err(Refusal::Draining);
+        }
+        let max = self.config.txn_max;
+        if self.attempts.len() >= max {
+            return Err(Refusal::TooManyTransactions { max });
+        }
+        Ok(())
+    }
+
+    fn is_too_old(&self, turn: &Turn<'_>, base: &BaseId) -> bool {
+        let window_ns = u64::try_from(self.config.retry_window.as_nanos()).unwrap_or(u64::MAX);
+        base.created_ns()
+            .is_some_and(|created| created.saturating_add(window_ns) < turn.now.wall_ns)
+    }
+
+    fn answer_decided_start(&self, turn: &mut Turn<'_>, ticket: Ticket, base: &BaseId) -> bool {
+        let Some(decided) = self.ended.decided(base) else {
+            return false;
+        };
+        let committed = matches!(decided, Decided::Committed(_));
+        let why = (!committed).then_some(Refusal::SettledAborted);
+        turn.reply(
+            ticket,
+            Answer::Decided {
+                id: base.to_string(),
+                committed,
+                why,
+            },
+        );
+        true
+    }
+
+    /// An attempt whose record was sent cannot be fenced: whoever wants to try again waits for it.
+    fn wait_to_start(&mut self, turn: &Turn<'_>, ticket: Ticket, base: &BaseId) -> bool {
+        let Some(current) = self.attempts.current(base).cloned() else {
+            return false;
+        };
+        self.wait_for(turn, &current, ticket, Wants::Start(base.clone()))
+    }
+
+    fn fence(&mut self, turn: &mut Turn<'_>, base: &BaseId) {
+        if let Some(earlier) = self.attempts.current(base).cloned() {
+            self.end_aborted(turn, &earlier, Refusal::Fenced);
+        }
+    }
+
+    /// Lets a request wait for the outcome of an attempt, if its record was sent.
+    pub(super) fn wait_for(
+        &mut self,
+        turn: &Turn<'_>,
+        attempt: &AttemptId,
+        ticket: Ticket,
+        wants: Wants,
+    ) -> bool {
+        let within = match wants {
+            Wants::Outcome(_) => self.config.outcome_within,
+            Wants::Start(_) | Wants::Put(_) => self.config.request_within,
+        };
+        let Some(entry) = self.attempts.get_mut(attempt) else {
+            return false;
+        };
+        let Phase::Committing { waiters } = &mut entry.phase else {
+            return false;
+        };
+        let at = turn.now.elapsed + within;
+        let timer = self.timers.set(at, Timer::Waiter(attempt.clone(), ticket));
+        waiters.push(Waiter {
+            ticket,
+            wants,
+            timer,
+        });
+        true
+    }
+}
+
+/// No attempt was begun, so none is named.
+fn refused_start(why: Refusal) -> Answer {
+    Answer::Undecided {
+        id: String::new(),
+        why,
+    }
+}

@@ -1,0 +1,111 @@
+//! The store has answered, or has not confirmed: then it is asked again, ever more slowly, until the
+//! request behind the question is past its deadline. A commit is never given up.
+
+use super::event::{OpId, StoreResult};
+use super::ops::{Op, Purpose};
+use super::{Ask, Node, StorageError, Timer, Turn};
+
+/// A publication that fails this often is left to whoever publishes the key next.
+const PUBLISH_TRIES_MAX: u32 = 20;
+
+impl Node {
+    pub(super) fn stored(&mut self, turn: &mut Turn<'_>, id: OpId, result: StoreResult) {
+        match failure(&result) {
+            Some(error) => self.store_failed(turn, id, error),
+            None => {
+                if let Some(op) = self.close(id) {
+                    self.store_answered(turn, op, result);
+                }
+            }
+        }
+    }
+
+    fn store_answered(&mut self, turn: &mut Turn<'_>, op: Op, result: StoreResult) {
+        match (op.purpose, op.ask, result) {
+            (
+                Purpose::Commit { attempt },
+                Ask::Commit(batch),
+                StoreResult::Decided(Ok(outcome)),
+            ) => self.commit_decided(turn, &attempt, outcome, batch),
+            (Purpose::Settle { ticket, attempt }, _, StoreResult::Decided(Ok(outcome))) => {
+                self.settled(turn, ticket, &attempt, &outcome);
+            }
+            (Purpose::Start { ticket, base }, _, StoreResult::Outcome(Ok(outcome))) => {
+                self.start_outcome(turn, ticket, base, outcome);
+            }
+            (Purpose::Plain { get }, Ask::Plain(asked), StoreResult::Plain(Ok(found))) => {
+                self.plain_found(turn, get, asked, found);
+            }
+            (
+                Purpose::Values {
+                    ticket,
+                    txn,
+                    values,
+                    holes,
+                },
+                Ask::Versions(wanted),
+                StoreResult::Versions(Ok(found)),
+            ) => {
+                let fetched = holes.into_iter().zip(wanted).zip(found);
+                let fetched =
+                    fetched.map(|((hole, (key, version)), value)| (hole, key, version, value));
+                self.values_fetched(turn, ticket, txn, values, fetched.collect());
+            }
+            _ => {}
+        }
+    }
+
+    fn store_failed(&mut self, turn: &mut Turn<'_>, id: OpId, error: StorageError) {
+        let Some(op) = self.ops.get_mut(id) else {
+            return;
+        };
+        let never_sent = op.failures == 0 && matches!(error, StorageError::Refused(_));
+        if let (Purpose::Commit { attempt }, true) = (&op.purpose, never_sent) {
+            let attempt = attempt.clone();
+            self.close(id);
+            return self.commit_refused(turn, &attempt, error);
+        }
+        op.failures += 1;
+        op.last_error = Some(error);
+        if matches!(op.purpose, Purpose::Publish) && op.failures >= PUBLISH_TRIES_MAX {
+            self.close(id);
+            return;
+        }
+        let again = turn.now.elapsed + op.pause();
+        self.timers.set(again, Timer::Again(id));
+    }
+
+    /// The request behind a question to the store has waited long enough.
+    pub(super) fn give_up(&mut self, turn: &mut Turn<'_>, id: OpId) {
+        let Some(op) = self.close(id) else { return };
+        match op.purpose {
+            Purpose::Settle { ticket, attempt } => {
+                let why = super::Refusal::Undecided;
+                let id = attempt.to_string();
+                turn.reply(ticket, super::Answer::Undecided { id, why });
+            }
+            Purpose::Start { ticket, .. } => self.start_failed(turn, ticket, op.last_error),
+            Purpose::Plain { get } => self.get_failed(turn, get.ticket, op.last_error),
+            Purpose::Values { ticket, .. } => self.get_failed(turn, ticket, op.last_error),
+            Purpose::Commit { .. } | Purpose::Publish => {}
+        }
+    }
+
+    fn close(&mut self, id: OpId) -> Option<Op> {
+        let op = self.ops.remove(id)?;
+        if let Some(deadline) = op.deadline {
+            self.timers.cancel(deadline);
+        }
+        Some(op)
+    }
+}
+
+fn failure(result: &StoreResult) -> Option<StorageError> {
+    match result {
+        StoreResult::Decided(result) => result.as_ref().err().cloned(),
+        StoreResult::Outcome(result) => result.as_ref().err().cloned(),
+        StoreResult::Versions(result) => result.as_ref().err().cloned(),
+        StoreResult::Plain(result) => result.as_ref().err().cloned(),
+        StoreResult::Published(result) => result.as_ref().err().cloned(),
+    }
+}
