@@ -2,7 +2,10 @@
 //! the key-value store they use.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod frontend;
 pub mod node;
+pub mod runtime;
 pub mod storage;
+pub mod transport;
 pub mod txn;
 pub mod wire;

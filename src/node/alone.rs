@@ -16,6 +16,9 @@ impl Node {
         ticket: Ticket,
         writes: Vec<(Key, Bytes)>,
     ) {
+        if writes.is_empty() {
+            return turn.reply(ticket, Answer::Written(Vec::new()));
+        }
         if let Err(why) = self.may_begin() {
             return turn.reply(ticket, Answer::Refused(why));
         }
@@ -31,12 +34,8 @@ impl Node {
             self.end_aborted(turn, &id, why);
             let results = results
                 .into_iter()
-                .map(|result| result.and(Err(Refusal::AbortedByClient)));
+                .map(|result| result.and(Err(Refusal::Sibling)));
             return turn.reply(ticket, Answer::Written(results.collect()));
-        }
-        if results.is_empty() {
-            self.end_aborted(turn, &id, Refusal::AbortedByClient);
-            return turn.reply(ticket, Answer::Written(results));
         }
         self.send_commit(turn, &id);
         self.wait_for(turn, &id, ticket, Wants::Put(results));

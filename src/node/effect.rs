@@ -112,7 +112,7 @@ pub struct ReadValue {
 }
 
 /// Where a value that was read comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Source {
     /// The transaction's own last write.
     OwnWrite,

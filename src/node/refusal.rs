@@ -62,6 +62,9 @@ pub enum Refusal {
     #[error("the transaction id is settled as aborted; go on under a new id")]
     SettledAborted,
 
+    /// Another write of the same request was refused.
+    #[error("another write of this request was refused, so none of it was done")]
+    Sibling,
     /// The transaction has committed.
     #[error("the transaction has committed already; begin a new one")]
     AlreadyCommitted,
@@ -145,7 +148,8 @@ impl Refusal {
             | Self::ForeignChanged(_)
             | Self::NotStored(_)
             | Self::SettledAborted => Advice::Retry,
-            Self::AlreadyCommitted
+            Self::Sibling
+            | Self::AlreadyCommitted
             | Self::Committing
             | Self::ValueTooLarge { .. }
             | Self::TransactionTooLarge { .. }
@@ -173,6 +177,7 @@ impl Refusal {
             Self::ForeignChanged(_) => "foreign_changed",
             Self::NotStored(_) => "not_stored",
             Self::SettledAborted => "settled_aborted",
+            Self::Sibling => "sibling",
             Self::AlreadyCommitted => "already_committed",
             Self::Committing => "committing",
             Self::ValueTooLarge { .. } => "value_too_large",

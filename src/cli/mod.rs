@@ -1,0 +1,39 @@
+//! The command line: one file per subcommand.
+
+mod sidecar;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A configuration that cannot be used (EX_USAGE of sysexits.h).
+const EXIT_USAGE: u8 = 64;
+
+/// Read-atomic transactions for serverless functions.
+///
+/// A sidecar runs on each machine. Functions on that machine read and write through it; their writes
+/// become visible together when they commit, or never.
+#[derive(Parser)]
+#[command(name = "aft", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Sidecar(sidecar::SidecarArgs),
+}
+
+/// Parses the command line and does what it says.
+pub fn run() -> ExitCode {
+    match Cli::parse().command {
+        Command::Sidecar(args) => sidecar::run(args),
+    }
+}
+
+/// Says what went wrong, with its causes, and picks the exit status.
+fn fail(error: &dyn std::error::Error, status: u8) -> ExitCode {
+    eprintln!("aft: {error}");
+    ExitCode::from(status)
+}

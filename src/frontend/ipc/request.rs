@@ -1,0 +1,408 @@
+//! Bytes to events. Whatever arrives, it becomes a request, or a reason with (where one can be read)
+//! an address to send it to.
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::address::{self, AddressError};
+use super::{Directory, Kind, RequestLimits, scan};
+use crate::node::{Event, Ticket};
+use crate::txn::{AttemptId, BaseId, IdError, Key};
+use crate::wire::anna::{AnnaError, KeyRequest, KeyTuple, LatticeType, LwwValue};
+use crate::wire::{CommitRequest, MetadataRequest};
+
+/// The key of the tuple that carries the transaction id.
+const TRANSACTION_ID: &str = "TRANSACTION_ID";
+
+/// Why a message is not served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadRequest {
+    /// It cannot be decoded.
+    #[error("the message is not a valid {0}: {1}")]
+    Undecodable(&'static str, String),
+    /// The reply address is missing or not acceptable.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// The transaction id is missing or malformed.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// More than one transaction is named.
+    #[error("the request names more than one transaction id")]
+    TwoIds,
+    /// Nothing is asked for.
+    #[error("the request names no keys")]
+    NoKeys,
+    /// Too much is asked for.
+    #[error("the request names {0} keys, at most {1} are allowed")]
+    TooManyKeys(usize, usize),
+    /// The message is too large.
+    #[error("the message has {0} bytes, at most {1} are allowed (message-bytes-max)")]
+    TooLarge(usize, usize),
+    /// No tuple of the request can be served.
+    #[error("{0}")]
+    AllRefused(String),
+}
+
+impl BadRequest {
+    /// A short name, for counters.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Undecodable(..) => "undecodable",
+            Self::Address(_) => "reply_address",
+            Self::Id(_) => "transaction_id",
+            Self::TwoIds => "two_transaction_ids",
+            Self::NoKeys => "no_keys",
+            Self::TooManyKeys(..) => "too_many_keys",
+            Self::TooLarge(..) => "too_large",
+            Self::AllRefused(_) => "tuples_refused",
+        }
+    }
+}
+
+/// How and where a request is answered.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) endpoint: String,
+    pub(super) asked: Asked,
+}
+
+/// What the answer must echo.
+#[derive(Debug)]
+pub(super) enum Asked {
+    Start,
+    Keys {
+        is_put: bool,
+        request_id: String,
+        slots: Vec<Slot>,
+    },
+    Continue,
+    Commit {
+        id: String,
+    },
+    Abort {
+        id: String,
+    },
+}
+
+/// One tuple of the answer to a get or put.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) key: String,
+    /// Refused before the node saw it.
+    pub(super) refused: Option<(AnnaError, String)>,
+}
+
+type MakeEvent = Box<dyn FnOnce(Ticket) -> Event>;
+
+/// What a message turned out to be.
+pub(super) enum Decoded {
+    Request(Pending, MakeEvent),
+    Bad {
+        why: BadRequest,
+        reply_to: Option<Pending>,
+    },
+}
+
+/// A reason, and how far the request was understood.
+struct Refused(BadRequest, Option<Pending>);
+
+impl Refused {
+    fn silent(why: impl Into<BadRequest>) -> Self {
+        Self(why.into(), None)
+    }
+}
+
+pub(super) fn decode(
+    kind: Kind,
+    message: Bytes,
+    directory: &Directory,
+    limits: &RequestLimits,
+) -> Decoded {
+    let decoded = match kind {
+        _ if message.len() > limits.message_bytes_max => {
+            let why = BadRequest::TooLarge(message.len(), limits.message_bytes_max);
+            Err(unreadable(kind, message, directory, why))
+        }
+        Kind::Start => start(&message, directory),
+        Kind::Abort => abort(&message, directory),
+        Kind::Get | Kind::Put => keys(kind, message, directory, limits),
+        Kind::Commit => commit(message, directory),
+        Kind::Continue => continue_from(message, directory),
+    };
+    match decoded {
+        Ok((pending, make_event)) => Decoded::Request(pending, make_event),
+        Err(Refused(why, reply_to)) => Decoded::Bad { why, reply_to },
+    }
+}
+
+type Request = Result<(Pending, MakeEvent), Refused>;
+
+/// `<reply address>` or `<reply address>~<id>`.
+fn start(message: &Bytes, directory: &Directory) -> Request {
+    let text = utf8(message, "start request")?;
+    // The directory's own name may hold a tilde; a socket's name and an id may not.
+    let name_begins = text.rfind('/').map_or(0, |slash| slash + 1);
+    let (address, id) = match text.get(name_begins..).and_then(|name| name.find('~')) {
+        Some(tilde) => (
+            &text[..name_begins + tilde],
+            Some(&text[name_begins + tilde + 1..]),
+        ),
+        None => (text, None),
+    };
+    let endpoint = address::check(address, directory).map_err(Refused::silent)?;
+    let pending = Pending {
+        endpoint,
+        asked: Asked::Start,
+    };
+    match id.map(BaseId::parse).transpose() {
+        Ok(id) => Ok((pending, Box::new(move |ticket| Event::Start { ticket, id }))),
+        Err(why) => Err(Refused(why.into(), Some(pending))),
+    }
+}
+
+/// `<id>~<reply address>`.
+fn abort(message: &Bytes, directory: &Directory) -> Request {
+    let text = utf8(message, "abort request")?;
+    let Some((id, address)) = text.split_once('~') else {
+        return Err(Refused::silent(AddressError::Missing));
+    };
+    let endpoint = address::check(address, directory).map_err(Refused::silent)?;
+    let pending = Pending {
+        endpoint,
+        asked: Asked::Abort { id: id.to_owned() },
+    };
+    match AttemptId::parse(id) {
+        Ok(txn) => Ok((
+            pending,
+            Box::new(move |ticket| Event::Abort { ticket, txn }),
+        )),
+        Err(why) => Err(Refused(why.into(), Some(pending))),
+    }
+}
+
+fn commit(message: Bytes, directory: &Directory) -> Request {
+    let request = CommitRequest::decode(message.clone()).map_err(|error| {
+        let why = BadRequest::Undecodable("CommitRequest", error.to_string());
+        unreadable(Kind::Commit, message, directory, why)
+    })?;
+    let endpoint = address::check(&request.response_address, directory).map_err(Refused::silent)?;
+    let pending = Pending {
+        endpoint,
+        asked: Asked::Commit {
+            id: request.tid.clone(),
+        },
+    };
+    match AttemptId::parse(&request.tid) {
+        Ok(txn) => Ok((
+            pending,
+            Box::new(move |ticket| Event::Commit { ticket, txn }),
+        )),
+        Err(why) => Err(Refused(why.into(), Some(pending))),
+    }
+}
+
+fn continue_from(message: Bytes, directory: &Directory) -> Request {
+    let request = MetadataRequest::decode(message.clone()).map_err(|error| {
+        let why = BadRequest::Undecodable("MetadataRequest", error.to_string());
+        unreadable(Kind::Continue, message, directory, why)
+    })?;
+    let endpoint = address::check(&request.response_address, directory).map_err(Refused::silent)?;
+    let pending = Pending {
+        endpoint,
+        asked: Asked::Continue,
+    };
+    let upstream = request.address;
+    match AttemptId::parse(&request.tid) {
+        Ok(txn) => Ok((
+            pending,
+            Box::new(move |ticket| Event::Continue {
+                ticket,
+                txn,
+                upstream,
+            }),
+        )),
+        Err(why) => Err(Refused(why.into(), Some(pending))),
+    }
+}
+
+fn keys(kind: Kind, message: Bytes, directory: &Directory, limits: &RequestLimits) -> Request {
+    let message_bytes = message.len();
+    let request = KeyRequest::decode(message.clone()).map_err(|error| {
+        let why = BadRequest::Undecodable("KeyRequest", error.to_string());
+        unreadable(kind, message, directory, why)
+    })?;
+    let endpoint = address::check(&request.response_address, directory).map_err(Refused::silent)?;
+    let (ids, tuples): (Vec<_>, Vec<_>) = request
+        .tuples
+        .into_iter()
+        .partition(|tuple| tuple.key == TRANSACTION_ID);
+    let is_put = kind == Kind::Put;
+    let pending = |slots| Pending {
+        endpoint: endpoint.clone(),
+        asked: Asked::Keys {
+            is_put,
+            request_id: request.request_id.clone(),
+            slots,
+        },
+    };
+    if tuples.len() > limits.keys_max {
+        let why = BadRequest::TooManyKeys(tuples.len(), limits.keys_max);
+        return Err(Refused(why, Some(pending(Vec::new()))));
+    }
+    let txn = match transaction_id(&ids) {
+        Ok(txn) if !tuples.is_empty() => txn,
+        Ok(_) => return Err(Refused(BadRequest::NoKeys, Some(pending(Vec::new())))),
+        Err(why) => return Err(Refused(why, Some(pending(untouched(tuples))))),
+    };
+    if is_put {
+        let (slots, writes) = writes(tuples, message_bytes);
+        let refused = slots.iter().find_map(|slot| slot.refused.as_ref());
+        // Outside of a transaction the request is one: all of it or nothing.
+        if let Some((_, why)) = refused.filter(|_| txn.is_none() || writes.is_empty()) {
+            let why = BadRequest::AllRefused(why.clone());
+            return Err(Refused(why, Some(pending(slots))));
+        }
+        return Ok((
+            pending(slots),
+            Box::new(move |ticket| Event::Put {
+                ticket,
+                txn,
+                writes,
+            }),
+        ));
+    }
+    let (slots, keys) = reads(tuples);
+    if keys.is_empty() {
+        let why = slots
+            .iter()
+            .find_map(|slot| slot.refused.as_ref().map(|(_, why)| why.clone()));
+        let why = BadRequest::AllRefused(why.unwrap_or_default());
+        return Err(Refused(why, Some(pending(slots))));
+    }
+    Ok((
+        pending(slots),
+        Box::new(move |ticket| Event::Get { ticket, txn, keys }),
+    ))
+}
+
+fn transaction_id(tuples: &[KeyTuple]) -> Result<Option<AttemptId>, BadRequest> {
+    let id = match tuples {
+        [] => return Ok(None),
+        [tuple] => std::str::from_utf8(&tuple.payload).ok(),
+        _ => return Err(BadRequest::TwoIds),
+    };
+    let id = id.ok_or(IdError::BadCharacter(char::REPLACEMENT_CHARACTER))?;
+    Ok(Some(AttemptId::parse(id)?))
+}
+
+fn untouched(tuples: Vec<KeyTuple>) -> Vec<Slot> {
+    tuples
+        .into_iter()
+        .map(|tuple| Slot {
+            key: tuple.key,
+            refused: None,
+        })
+        .collect()
+}
+
+fn reads(tuples: Vec<KeyTuple>) -> (Vec<Slot>, Vec<Key>) {
+    let mut keys = Vec::with_capacity(tuples.len());
+    let slots = tuples.into_iter().map(|tuple| {
+        let refused = match Key::parse(&tuple.key) {
+            Ok(key) => {
+                keys.push(key);
+                None
+            }
+            Err(why) => Some((AnnaError::Invalid, why.to_string())),
+        };
+        Slot {
+            key: tuple.key,
+            refused,
+        }
+    });
+    (slots.collect(), keys)
+}
+
+fn writes(tuples: Vec<KeyTuple>, message_bytes: usize) -> (Vec<Slot>, Vec<(Key, Bytes)>) {
+    let mut writes = Vec::with_capacity(tuples.len());
+    let slots = tuples.into_iter().map(|tuple| {
+        let refused = match write(&tuple, message_bytes) {
+            Ok(write) => {
+                writes.push(write);
+                None
+            }
+            Err(refused) => Some(refused),
+        };
+        Slot {
+            key: tuple.key,
+            refused,
+        }
+    });
+    (slots.collect(), writes)
+}
+
+fn write(tuple: &KeyTuple, message_bytes: usize) -> Result<(Key, Bytes), (AnnaError, String)> {
+    let key = Key::parse(&tuple.key).map_err(|why| (AnnaError::Invalid, why.to_string()))?;
+    if tuple.lattice_type != LatticeType::Lww as i32 {
+        let why = format!(
+            "lattice type {} is not supported here: only last-writer-wins values can be written",
+            tuple.lattice_type
+        );
+        return Err((AnnaError::Lattice, why));
+    }
+    let value = LwwValue::decode(tuple.payload.clone())
+        .map_err(|why| {
+            (
+                AnnaError::Lattice,
+                format!("the payload is not an LWWValue: {why}"),
+            )
+        })?
+        .value;
+    // A small value would keep the whole large message alive.
+    let value = if value.len() * 2 < message_bytes {
+        Bytes::copy_from_slice(&value)
+    } else {
+        value
+    };
+    Ok((key, value))
+}
+
+fn utf8<'a>(message: &'a Bytes, what: &'static str) -> Result<&'a str, Refused> {
+    std::str::from_utf8(message)
+        .map_err(|why| Refused::silent(BadRequest::Undecodable(what, why.to_string())))
+}
+
+/// Finds out whom to tell about a message that cannot be served as a whole.
+fn unreadable(kind: Kind, message: Bytes, directory: &Directory, why: BadRequest) -> Refused {
+    let fields = scan::fields(message);
+    let id = || scan::text(&fields, 1);
+    let (address_field, asked) = match kind {
+        Kind::Start | Kind::Abort => return Refused::silent(why),
+        Kind::Commit => (2, Asked::Commit { id: id() }),
+        Kind::Continue => (2, Asked::Continue),
+        Kind::Get | Kind::Put => {
+            let is_put = kind == Kind::Put;
+            let request_id = scan::text(&fields, 4);
+            (
+                3,
+                Asked::Keys {
+                    is_put,
+                    request_id,
+                    slots: readable_slots(&fields),
+                },
+            )
+        }
+    };
+    match address::check(&scan::text(&fields, address_field), directory) {
+        Ok(endpoint) => Refused(why, Some(Pending { endpoint, asked })),
+        Err(_) => Refused::silent(why),
+    }
+}
+
+fn readable_slots(fields: &[(u32, Bytes)]) -> Vec<Slot> {
+    let tuples = fields.iter().filter(|(tag, _)| *tag == 2);
+    let keys = tuples.map(|(_, tuple)| scan::text(&scan::fields(tuple.clone()), 1));
+    keys.filter(|key| key != TRANSACTION_ID)
+        .map(|key| Slot { key, refused: None })
+        .collect()
+}

@@ -1,0 +1,373 @@
+//! Configuration of a sidecar: flags over environment over file over defaults.
+//!
+//! [`Options`] is what may be given, each option under one name everywhere: `--txn-timeout` as a flag,
+//! `AFT_TXN_TIMEOUT` in the environment, `txn-timeout` in the TOML file. [`Settings`] is what results.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, CommandFactory, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("the configuration file {} is not valid: {why}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        why: String,
+    },
+    /// The file names something that does not exist.
+    #[error("the configuration file {} sets {name:?}, which is not an option{}", path.display(), hint(nearest))]
+    Unknown {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        name: String,
+        /// What was probably meant.
+        nearest: Option<String>,
+    },
+    /// A value makes no sense.
+    #[error("{name}: {why}")]
+    Value {
+        /// The option.
+        name: &'static str,
+        /// What is wrong and what would be right.
+        why: String,
+    },
+}
+
+fn hint(nearest: &Option<String>) -> String {
+    nearest
+        .as_ref()
+        .map(|name| format!("; did you mean {name:?}?"))
+        .unwrap_or_default()
+}
+
+/// Where versions and commits are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StorageKind {
+    /// In a directory on this machine, durable.
+    Embedded,
+    /// In this process, gone when it ends. For tests.
+    Memory,
+}
+
+/// What a read may return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConsistencyKind {
+    /// All of a transaction's writes or none of them.
+    ReadAtomic,
+    /// The newest value of each key, whatever else was read.
+    Lww,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Declares [`Options`] and [`Settings`] together, so that no option is missing in one of them.
+macro_rules! options {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr, $env:literal, $value:literal, $group:literal;)+) => {
+        /// What may be given. `None` is: not given here.
+        #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+        pub struct Options {
+            $(
+                $(#[doc = $doc])+
+                #[arg(long, env = $env, value_name = $value, help_heading = $group, hide_env_values = true)]
+                #[serde(skip_serializing_if = "Option::is_none")]
+                pub $name: Option<$type>,
+            )+
+        }
+
+        /// The effective configuration.
+        #[derive(Debug, Clone, Serialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub struct Settings {
+            $($(#[doc = $doc])+ pub $name: $type,)+
+        }
+
+        impl Options {
+            /// Fills what is not given here from `less_important`.
+            fn or(self, less_important: Self) -> Self {
+                Self { $($name: self.$name.or(less_important.$name),)+ }
+            }
+
+            fn into_settings(self) -> Settings {
+                Settings { $($name: self.$name.unwrap_or_else(|| $default),)+ }
+            }
+        }
+    };
+}
+
+options! {
+    /// Directory in which the six IPC sockets are bound. Created with mode 0770 if it is not there.
+    /// [default: /requests]
+    ipc_dir: PathBuf = "/requests".into(), "AFT_IPC_DIR", "DIR", "Serving";
+    /// This node's address, as it is given to clients and stores. [default: 127.0.0.1]
+    ip: IpAddr = [127, 0, 0, 1].into(), "AFT_IP", "IP", "Serving";
+    /// Added to every TCP port, so that nodes can share an address. [default: 0]
+    port_offset: u16 = 0, "AFT_PORT_OFFSET", "N", "Serving";
+    /// Address of /metrics, /livez, /readyz and /status. The default is given up if it is in use.
+    /// [default: 127.0.0.1:9464]
+    admin: SocketAddr = DEFAULT_ADMIN, "AFT_ADMIN", "ADDR:PORT", "Serving";
+
+    /// Where versions and commits are kept. [default: embedded]
+    storage: StorageKind = StorageKind::Embedded, "AFT_STORAGE", "STORE", "Storage";
+    /// Directory of the embedded store. [default: /var/lib/aft]
+    data_dir: PathBuf = "/var/lib/aft".into(), "AFT_DATA_DIR", "DIR", "Storage";
+
+    /// What reads may return. [default: read-atomic]
+    consistency: ConsistencyKind = ConsistencyKind::ReadAtomic, "AFT_CONSISTENCY", "LEVEL", "Transactions";
+    /// A transaction that is not used for this many seconds is aborted. [default: 60]
+    txn_timeout: f64 = 60.0, "AFT_TXN_TIMEOUT", "SECONDS", "Transactions";
+    /// A transaction that runs for this many seconds is aborted. [default: 600]
+    txn_lifetime: f64 = 600.0, "AFT_TXN_LIFETIME", "SECONDS", "Transactions";
+    /// Ids (UUID version 7) made longer ago than this are not retried. At least 10 times the lifetime.
+    /// [default: 7200]
+    retry_window: f64 = 7200.0, "AFT_RETRY_WINDOW", "SECONDS", "Transactions";
+
+    /// The largest value. [default: 64 MiB]
+    value_bytes_max: usize = 64 << 20, "AFT_VALUE_BYTES_MAX", "BYTES", "Limits";
+    /// The largest request. Up to four times as much is refused with an answer, more is cut off.
+    /// [default: 128 MiB]
+    message_bytes_max: usize = 128 << 20, "AFT_MESSAGE_BYTES_MAX", "BYTES", "Limits";
+    /// The most keys in one request. [default: 65536]
+    keys_max: usize = 65_536, "AFT_KEYS_MAX", "N", "Limits";
+    /// The most that one transaction may write. [default: 256 MiB]
+    txn_bytes_max: usize = 256 << 20, "AFT_TXN_BYTES_MAX", "BYTES", "Limits";
+    /// The most that all running transactions together may have written. [default: 1 GiB]
+    buffer_bytes_max: usize = 1 << 30, "AFT_BUFFER_BYTES_MAX", "BYTES", "Limits";
+    /// The most transactions that run at once. [default: 250000]
+    txn_max: usize = 250_000, "AFT_TXN_MAX", "N", "Limits";
+    /// Size of the value cache. [default: 256 MiB]
+    cache_bytes_max: u64 = 256 << 20, "AFT_CACHE_BYTES_MAX", "BYTES", "Limits";
+    /// Sockets kept open for answers; the one unused for longest makes room. At most 900.
+    /// [default: 700]
+    reply_sockets_max: usize = 700, "AFT_REPLY_SOCKETS_MAX", "N", "Limits";
+
+    /// What is logged: error, warn, info, debug, trace, or directives such as aft=debug,warn.
+    /// [default: warn]
+    log: String = "warn".to_owned(), "AFT_LOG", "FILTER", "Watching";
+    /// How log lines look. [default: text]
+    log_format: LogFormat = LogFormat::Text, "AFT_LOG_FORMAT", "FORMAT", "Watching";
+    /// Write what committed transactions read and wrote to this file, one operation a line:
+    /// r(key,value,session,txn) or w(…), for isolation checkers. [default: none]
+    history: PathBuf = PathBuf::new(), "AFT_HISTORY", "FILE", "Watching";
+}
+
+/// Where the admin endpoint is unless told otherwise.
+pub const DEFAULT_ADMIN: SocketAddr =
+    SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9464);
+
+impl Settings {
+    /// Puts together what was given on the command line (or in the environment) and in the file.
+    pub fn load(given: Options, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let from_file = file.map(read_file).transpose()?.unwrap_or_default();
+        let settings = given.or(from_file).into_settings();
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let seconds = [
+            ("txn-timeout", self.txn_timeout),
+            ("txn-lifetime", self.txn_lifetime),
+            ("retry-window", self.retry_window),
+        ];
+        for (name, value) in seconds {
+            if !(value.is_finite() && (0.001..=1e9).contains(&value)) {
+                let why = format!("{value} is not a number of seconds from 0.001 to 1000000000");
+                return Err(ConfigError::Value { name, why });
+            }
+        }
+        if self.retry_window < 10.0 * self.txn_lifetime {
+            let why = format!(
+                "{} is less than ten times txn-lifetime ({}), so a retry could outlive the memory of its outcome",
+                self.retry_window, self.txn_lifetime
+            );
+            return Err(ConfigError::Value {
+                name: "retry-window",
+                why,
+            });
+        }
+        let counts = [
+            ("value-bytes-max", self.value_bytes_max),
+            ("message-bytes-max", self.message_bytes_max),
+            ("keys-max", self.keys_max),
+            ("txn-bytes-max", self.txn_bytes_max),
+            ("buffer-bytes-max", self.buffer_bytes_max),
+            ("txn-max", self.txn_max),
+            ("reply-sockets-max", self.reply_sockets_max),
+        ];
+        for (name, value) in counts {
+            if value == 0 {
+                return Err(ConfigError::Value {
+                    name,
+                    why: "0 would serve nobody".to_owned(),
+                });
+            }
+        }
+        if self.reply_sockets_max > 900 {
+            let why = format!(
+                "{} is more than 900; libzmq allows no more",
+                self.reply_sockets_max
+            );
+            return Err(ConfigError::Value {
+                name: "reply-sockets-max",
+                why,
+            });
+        }
+        if self.message_bytes_max < self.value_bytes_max {
+            let why = format!(
+                "{} is less than value-bytes-max ({}), so the largest values could not be sent",
+                self.message_bytes_max, self.value_bytes_max
+            );
+            return Err(ConfigError::Value {
+                name: "message-bytes-max",
+                why,
+            });
+        }
+        Ok(())
+    }
+
+    /// The name by which others call this node: `IP`, or `IP:OFFSET`.
+    pub fn node_address(&self) -> String {
+        match self.port_offset {
+            0 => self.ip.to_string(),
+            offset => format!("{}:{offset}", self.ip),
+        }
+    }
+
+    /// The settings as a file that would give the same settings.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).unwrap_or_default()
+    }
+}
+
+fn read_file(path: &Path) -> Result<Options, ConfigError> {
+    let read = |source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let text = std::fs::read_to_string(path).map_err(read)?;
+    let invalid = |why: String| ConfigError::Parse {
+        path: path.to_owned(),
+        why,
+    };
+    let table: toml::Table = text
+        .parse()
+        .map_err(|e: toml::de::Error| invalid(e.to_string()))?;
+    let known = option_names();
+    if let Some(name) = table.keys().find(|name| !known.contains(name)) {
+        let nearest = nearest(name, &known);
+        return Err(ConfigError::Unknown {
+            path: path.to_owned(),
+            name: name.clone(),
+            nearest,
+        });
+    }
+    toml::from_str(&text).map_err(|error| invalid(error.to_string()))
+}
+
+fn option_names() -> Vec<String> {
+    #[derive(clap::Parser)]
+    struct OnlyOptions {
+        #[command(flatten)]
+        _options: Options,
+    }
+    let command = OnlyOptions::command();
+    command
+        .get_arguments()
+        .filter_map(|arg| arg.get_long().map(str::to_owned))
+        .collect()
+}
+
+fn nearest(name: &str, known: &[String]) -> Option<String> {
+    let distance = |candidate: &&String| strsim::damerau_levenshtein(name, candidate);
+    let best = known.iter().min_by_key(distance)?;
+    (distance(&best) <= 2 + name.len() / 3).then(|| best.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn load(text: &str, given: Options) -> Result<Settings, ConfigError> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        Settings::load(given, Some(file.path()))
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let given = Options {
+            txn_timeout: Some(5.0),
+            ..Options::default()
+        };
+        let settings = load("txn-timeout = 7\nkeys-max = 9", given).unwrap();
+        assert_eq!((settings.txn_timeout, settings.keys_max), (5.0, 9));
+        assert_eq!(settings.txn_max, 250_000);
+    }
+
+    #[test]
+    fn what_is_printed_can_be_read_again() {
+        let settings = Settings::load(Options::default(), None).unwrap();
+        let again = load(&settings.to_toml(), Options::default()).unwrap();
+        assert_eq!(again.to_toml(), settings.to_toml());
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_with_the_nearest() {
+        let error = load("txn-timout = 7", Options::default())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("\"txn-timout\"") && error.contains("\"txn-timeout\""),
+            "{error}"
+        );
+        let error = load("xyzzyplugh = 7", Options::default())
+            .unwrap_err()
+            .to_string();
+        assert!(!error.contains("did you mean"), "{error}");
+    }
+
+    #[test]
+    fn senseless_values_are_refused_by_name() {
+        for (text, name) in [
+            ("txn-timeout = 0", "txn-timeout"),
+            ("txn-timeout = inf", "txn-timeout"),
+            ("txn-lifetime = 1000", "retry-window"),
+            ("txn-max = 0", "txn-max"),
+            ("reply-sockets-max = 1000", "reply-sockets-max"),
+            ("message-bytes-max = 5", "message-bytes-max"),
+            ("storage = \"tape\"", "tape"),
+            ("ip = \"here\"", "ip"),
+            ("= 5", "="),
+        ] {
+            let error = load(text, Options::default()).unwrap_err().to_string();
+            assert!(error.contains(name), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What is counted, under which names.
+
+use std::time::Duration;
+
+use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram};
+use metrics::{Unit, gauge, histogram};
+
+use crate::frontend::ipc::{BadRequest, Kind};
+use crate::node::{End, Status};
+use crate::transport::Drops;
+
+/// Handles of the counters on the request path, looked up once.
+pub(super) struct Counters {
+    seconds: [Histogram; Kind::ALL.len()],
+    committed: Counter,
+    read_only: Counter,
+}
+
+impl Counters {
+    pub(super) fn new() -> Self {
+        describe();
+        Self {
+            seconds: Kind::ALL.map(|kind| histogram!("aft_request_seconds", "kind" => kind.name())),
+            committed: counter!("aft_transactions_ended_total", "end" => "committed"),
+            read_only: counter!("aft_transactions_ended_total", "end" => "read_only"),
+        }
+    }
+
+    pub(super) fn answered(&self, kind: Kind, took: Duration) {
+        if let Some(seconds) = self.seconds.get(kind as usize) {
+            seconds.record(took.as_secs_f64());
+        }
+    }
+
+    pub(super) fn ended(&self, end: &End) {
+        match end {
+            End::Committed(_) => self.committed.increment(1),
+            End::ReadOnly => self.read_only.increment(1),
+            End::Aborted(why) => {
+                counter!("aft_transactions_ended_total", "end" => "aborted", "why" => why.label())
+                    .increment(1);
+            }
+        }
+    }
+
+    pub(super) fn bad(&self, kind: Kind, why: &BadRequest) {
+        counter!("aft_bad_requests_total", "kind" => kind.name(), "why" => why.label())
+            .increment(1);
+    }
+}
+
+/// What the worker's sockets hold, besides [`Status`].
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+pub struct SocketStatus {
+    /// Requests that wait for their answer.
+    pub requests_waiting: usize,
+    /// Sockets open for answers.
+    pub reply_sockets: usize,
+    /// Bytes of answers that wait for slow clients.
+    pub reply_bytes_queued: usize,
+    /// Answers dropped because a queue was full.
+    pub replies_dropped_full: u64,
+    /// Answers dropped because a client took nothing for too long.
+    pub replies_dropped_stalled: u64,
+    /// Answers dropped because their address cannot be used.
+    pub replies_dropped_unreachable: u64,
+}
+
+impl SocketStatus {
+    pub(super) fn with_drops(mut self, drops: Drops) -> Self {
+        self.replies_dropped_full = drops.full;
+        self.replies_dropped_stalled = drops.stalled;
+        self.replies_dropped_unreachable = drops.unreachable;
+        self
+    }
+}
+
+/// Sets the gauges from what was just read off the worker.
+pub(super) fn publish(node: &Status, sockets: &SocketStatus) {
+    gauge!("aft_transactions_running").set(node.transactions as f64);
+    gauge!("aft_buffered_bytes").set(node.buffered_bytes as f64);
+    gauge!("aft_store_operations").set(node.store_operations as f64);
+    gauge!("aft_index_keys").set(node.keys as f64);
+    gauge!("aft_index_versions").set(node.versions as f64);
+    gauge!("aft_cache_bytes").set(node.cached_bytes as f64);
+    gauge!("aft_requests_waiting").set(sockets.requests_waiting as f64);
+    gauge!("aft_reply_sockets").set(sockets.reply_sockets as f64);
+    gauge!("aft_reply_bytes_queued").set(sockets.reply_bytes_queued as f64);
+    let dropped = |why: &'static str, count| {
+        counter!("aft_replies_dropped_total", "why" => why).absolute(count);
+    };
+    dropped("full", sockets.replies_dropped_full);
+    dropped("stalled", sockets.replies_dropped_stalled);
+    dropped("unreachable", sockets.replies_dropped_unreachable);
+}
+
+fn describe() {
+    describe_histogram!(
+        "aft_request_seconds",
+        Unit::Seconds,
+        "Time from a request's receipt to its answer, by kind"
+    );
+    describe_counter!(
+        "aft_transactions_ended_total",
+        "Transactions ended, by how and why"
+    );
+    describe_counter!(
+        "aft_bad_requests_total",
+        "Messages that could not be served, by reason"
+    );
+    describe_counter!(
+        "aft_replies_dropped_total",
+        "Answers that could not be delivered"
+    );
+    describe_gauge!("aft_transactions_running", "Transactions that run now");
+    describe_gauge!(
+        "aft_buffered_bytes",
+        Unit::Bytes,
+        "Writes buffered by running transactions"
+    );
+    describe_gauge!(
+        "aft_store_operations",
+        "Questions to the store that are open"
+    );
+    describe_gauge!("aft_index_keys", "Keys with a committed version known here");
+    describe_gauge!("aft_index_versions", "Committed versions known here");
+    describe_gauge!("aft_cache_bytes", Unit::Bytes, "Values cached");
+    describe_gauge!(
+        "aft_requests_waiting",
+        "Requests that wait for their answer"
+    );
+    describe_gauge!("aft_reply_sockets", "Sockets open for answers");
+    describe_gauge!(
+        "aft_reply_bytes_queued",
+        Unit::Bytes,
+        "Answers waiting for slow clients"
+    );
+}

@@ -1,0 +1,256 @@
+//! A sidecar's life: check everything, open the store, read its log, take the sockets, serve, drain.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+use std::hash::BuildHasher;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::admin;
+use super::clock::{self, Clock};
+use super::config::{ConsistencyKind, DEFAULT_ADMIN, Settings, StorageKind};
+use super::history::History;
+use super::worker::{Command, Handle, Worker};
+use crate::frontend::ipc::{Directory, DirectoryError, Frontend, RequestLimits};
+use crate::node::{Node, NodeConfig};
+use crate::storage::embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
+use crate::storage::memory::MemoryStore;
+use crate::storage::{LogPosition, Storage, StorageError};
+use crate::transport::{OutboxLimits, Sockets, TransportError};
+use crate::txn::{Consistency, LastWriterWins, ReadAtomic};
+
+/// How long SIGTERM waits for running transactions.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+/// Why a sidecar did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum SidecarError {
+    /// The socket directory.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The sockets.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The embedded store.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The commit log.
+    #[error("cannot read the commit log: {0}")]
+    Log(StorageError),
+    /// The admin port.
+    #[error("cannot listen on {address} for the admin endpoint: {source}; choose another --admin")]
+    Admin {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The history file.
+    #[error("cannot write the history to {}: {source}", path.display())]
+    History {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The operating system.
+    #[error("the operating system refused {what}: {source}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> SidecarError {
+    move |source| SidecarError::System { what, source }
+}
+
+/// Runs a sidecar in the calling thread until it is told to end.
+pub fn run(settings: &Settings) -> Result<(), SidecarError> {
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), ?settings, "starting");
+    let prometheus = admin::collect();
+    raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("aft-io")
+        .enable_all()
+        .build()
+        .map_err(system("an asynchronous runtime"))?;
+    // The store's futures are polled by this thread and may use the runtime's timers and threads.
+    let _entered = runtime.enter();
+
+    let directory = Directory::lock(&settings.ipc_dir)?;
+    let listener = runtime.block_on(open_admin(settings))?;
+    let store = open_store(settings)?;
+    let mut history = open_history(settings)?;
+    let mut node = new_node(settings, store.has_plain_keys())?;
+    let commits = runtime.block_on(load(&*store, &mut node, history.as_mut()))?;
+
+    let limits = OutboxLimits {
+        peers_max: settings.reply_sockets_max,
+        ..OutboxLimits::default()
+    };
+    let mut sockets = Sockets::new(limits)?;
+    let limits = RequestLimits {
+        message_bytes_max: settings.message_bytes_max,
+        keys_max: settings.keys_max,
+    };
+    let frontend = Frontend::bind(directory, &mut sockets, settings.node_address(), limits)?;
+    let clock = Clock::start();
+    let worker = Worker::new(node, frontend, sockets, store.clone(), clock, history);
+    let handle = worker.handle();
+    if let Some(listener) = listener {
+        let about = serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "address": settings.node_address(),
+            "ipc_dir": settings.ipc_dir,
+            "storage": settings.storage,
+            "consistency": settings.consistency,
+            "commits_loaded": commits,
+        });
+        runtime.spawn(admin::serve(listener, handle.clone(), prometheus, about));
+    }
+    drain_on_signal(&runtime, handle)?;
+    announce(settings, commits);
+    worker.run();
+    runtime.block_on(store.close());
+    tracing::info!("ended");
+    Ok(())
+}
+
+fn announce(settings: &Settings, commits: usize) {
+    use std::io::Write;
+    let storage = match settings.storage {
+        StorageKind::Embedded => format!("embedded {}", settings.data_dir.display()),
+        StorageKind::Memory => "memory".to_owned(),
+    };
+    let ipc = settings.ipc_dir.display();
+    // Whoever started us may have closed our output; that is no reason to fail.
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "ready ipc={ipc} storage={storage:?} commits={commits}");
+    let _ = out.flush();
+}
+
+/// Each client connection is a descriptor, and libzmq ends the process when it runs out of them.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+async fn open_admin(settings: &Settings) -> Result<Option<tokio::net::TcpListener>, SidecarError> {
+    let address = settings.admin;
+    match admin::listen(address).await {
+        Ok(listener) => {
+            // The port may have been left to the system to choose.
+            let address = listener
+                .local_addr()
+                .map_err(system("the admin port's number"))?;
+            tracing::info!(%address, "admin endpoint");
+            Ok(Some(listener))
+        }
+        Err(error) if address == DEFAULT_ADMIN && error.kind() == std::io::ErrorKind::AddrInUse => {
+            tracing::warn!(%address, "the default admin port is in use; going on without one");
+            Ok(None)
+        }
+        Err(source) => Err(SidecarError::Admin { address, source }),
+    }
+}
+
+fn open_store(settings: &Settings) -> Result<Arc<dyn Storage>, SidecarError> {
+    Ok(match settings.storage {
+        StorageKind::Embedded => Arc::new(EmbeddedStore::open(
+            &settings.data_dir,
+            EmbeddedOptions::default(),
+        )?),
+        StorageKind::Memory => Arc::new(MemoryStore::default()),
+    })
+}
+
+fn open_history(settings: &Settings) -> Result<Option<History>, SidecarError> {
+    let path = &settings.history;
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let failed = |source| SidecarError::History {
+        path: path.clone(),
+        source,
+    };
+    History::create(path).map(Some).map_err(failed)
+}
+
+fn new_node(settings: &Settings, plain_keys: bool) -> Result<Node, SidecarError> {
+    let seed = clock::random_seed().map_err(system("random bytes"))?;
+    let consistency: Box<dyn Consistency> = match settings.consistency {
+        ConsistencyKind::ReadAtomic => Box::new(ReadAtomic),
+        ConsistencyKind::Lww => Box::new(LastWriterWins),
+    };
+    let address: Arc<str> = settings.node_address().into();
+    let config = NodeConfig {
+        node_tag: FixedState::with_seed(0).hash_one(&address),
+        address,
+        plain_keys,
+        idle_max: Duration::from_secs_f64(settings.txn_timeout),
+        lifetime_max: Duration::from_secs_f64(settings.txn_lifetime),
+        retry_window: Duration::from_secs_f64(settings.retry_window),
+        value_bytes_max: settings.value_bytes_max,
+        txn_bytes_max: settings.txn_bytes_max,
+        buffer_bytes_max: settings.buffer_bytes_max,
+        txn_max: settings.txn_max,
+        cache_bytes_max: settings.cache_bytes_max,
+        ..NodeConfig::default()
+    };
+    Ok(Node::new(config, consistency, seed))
+}
+
+/// Reads the store's whole log: after this the node knows every commit there is.
+async fn load(
+    store: &dyn Storage,
+    node: &mut Node,
+    mut history: Option<&mut History>,
+) -> Result<usize, SidecarError> {
+    let mut position = LogPosition::default();
+    let mut commits = 0;
+    loop {
+        let page = store
+            .commits_since(&position)
+            .await
+            .map_err(SidecarError::Log)?;
+        for commit in &page.commits {
+            node.load(commit);
+            if let Some(history) = &mut history {
+                history.load(commit);
+            }
+        }
+        commits += page.commits.len();
+        tracing::debug!(commits, "reading the commit log");
+        if page.end {
+            return Ok(commits);
+        }
+        position = page.next;
+    }
+}
+
+fn drain_on_signal(runtime: &tokio::runtime::Runtime, worker: Handle) -> Result<(), SidecarError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(system("SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("SIGINT"))?;
+    runtime.spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("draining");
+        worker.send(Command::Drain(DRAIN_MAX));
+    });
+    Ok(())
+}

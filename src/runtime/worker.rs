@@ -1,0 +1,262 @@
+//! The loop around a node: one thread that owns the node and all sockets, and serves what it can
+//! without another thread.
+//!
+//! Each round drains a bounded number of messages per socket and all answers of the store, acts on
+//! them, and sleeps only when there is nothing left.
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use crossbeam::queue::SegQueue;
+use tokio::sync::oneshot;
+
+use super::clock::Clock;
+use super::counters::{Counters, SocketStatus};
+use super::history::History;
+use super::store::StoreDriver;
+use crate::frontend::ipc::{Frontend, Incoming, Kind};
+use crate::node::{Effect, Event, Node, Now, Status};
+use crate::storage::Storage;
+use crate::transport::{Sockets, Wake};
+
+/// Messages taken from one socket before the others are looked at again.
+const MESSAGES_PER_ROUND: usize = 64;
+/// Bad messages are logged at most this often, each kind of them.
+const LOG_PAUSE: Duration = Duration::from_secs(1);
+
+/// What other threads ask of the worker.
+pub(super) enum Command {
+    /// Tell how things are.
+    Status(oneshot::Sender<(Status, SocketStatus)>),
+    /// Begin nothing new, end when nothing runs, or after this time.
+    Drain(Duration),
+}
+
+/// Hands commands to the worker from any thread.
+#[derive(Clone)]
+pub(super) struct Handle {
+    commands: Arc<SegQueue<Command>>,
+    wake: Arc<Wake>,
+}
+
+impl Handle {
+    pub(super) fn send(&self, command: Command) {
+        self.commands.push(command);
+        self.wake.wake();
+    }
+
+    /// How things are; none if the worker has ended.
+    pub(super) async fn status(&self) -> Option<(Status, SocketStatus)> {
+        let (sender, receiver) = oneshot::channel();
+        self.send(Command::Status(sender));
+        receiver.await.ok()
+    }
+}
+
+/// See the [module's page](self).
+pub(super) struct Worker {
+    node: Node,
+    frontend: Frontend,
+    sockets: Sockets,
+    store: StoreDriver,
+    clock: Clock,
+    counters: Counters,
+    history: Option<History>,
+    commands: Arc<SegQueue<Command>>,
+    wake: Arc<Wake>,
+    effects: Vec<Effect>,
+    /// When a draining worker ends in any case.
+    drain_until: Option<Duration>,
+    quiet_until: Duration,
+    unlogged: u64,
+}
+
+impl Worker {
+    pub(super) fn new(
+        node: Node,
+        frontend: Frontend,
+        sockets: Sockets,
+        store: Arc<dyn Storage>,
+        clock: Clock,
+        history: Option<History>,
+    ) -> Self {
+        let wake = sockets.waker();
+        Self {
+            node,
+            frontend,
+            sockets,
+            store: StoreDriver::new(store, Waker::from(wake.clone())),
+            clock,
+            counters: Counters::new(),
+            history,
+            commands: Arc::new(SegQueue::new()),
+            wake,
+            effects: Vec::new(),
+            drain_until: None,
+            quiet_until: Duration::ZERO,
+            unlogged: 0,
+        }
+    }
+
+    pub(super) fn handle(&self) -> Handle {
+        Handle {
+            commands: self.commands.clone(),
+            wake: self.wake.clone(),
+        }
+    }
+
+    /// Serves until drained.
+    pub(super) fn run(mut self) {
+        let mut readable = Vec::new();
+        while !self.is_done() {
+            self.wake.may_sleep();
+            let busy = self.serve_commands() | self.serve_store();
+            let timeout = if busy {
+                self.wake.is_awake();
+                Some(Duration::ZERO)
+            } else {
+                self.sleep_for()
+            };
+            self.sockets.wait(timeout, &mut readable);
+            self.wake.is_awake();
+            for socket in &readable {
+                if let Some(kind) = Kind::ALL.get(*socket) {
+                    self.serve_socket(*kind);
+                }
+            }
+            self.tick();
+        }
+    }
+
+    fn serve_socket(&mut self, kind: Kind) {
+        for _ in 0..MESSAGES_PER_ROUND {
+            let now = self.clock.now();
+            match self.frontend.receive(&mut self.sockets, kind, now.elapsed) {
+                Some(Incoming::Event(event)) => {
+                    if let Some(history) = &mut self.history {
+                        history.requested(&event);
+                    }
+                    self.handle_event(now, event);
+                }
+                Some(Incoming::Bad(why)) => {
+                    self.counters.bad(kind, &why);
+                    self.log_bad(now, kind, &why.to_string());
+                }
+                None => break,
+            }
+        }
+    }
+
+    fn serve_store(&mut self) -> bool {
+        let mut any = false;
+        while let Some(event) = self.store.next() {
+            any = true;
+            self.handle_event(self.clock.now(), event);
+        }
+        any
+    }
+
+    fn serve_commands(&mut self) -> bool {
+        let mut any = false;
+        while let Some(command) = self.commands.pop() {
+            any = true;
+            match command {
+                Command::Status(answer) => {
+                    let _ = answer.send((self.node.status(), self.socket_status()));
+                }
+                Command::Drain(within) => {
+                    let now = self.clock.now();
+                    self.drain_until = Some(now.elapsed + within);
+                    self.handle_event(now, Event::Drain);
+                }
+            }
+        }
+        any
+    }
+
+    fn tick(&mut self) {
+        let now = self.clock.now();
+        self.sockets.outbox().tick(now.elapsed);
+        if self
+            .node
+            .next_deadline()
+            .is_some_and(|due| due <= now.elapsed)
+        {
+            self.handle_event(now, Event::Tick);
+        }
+    }
+
+    fn handle_event(&mut self, now: Now, event: Event) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.node.handle(now, event, &mut effects);
+        for effect in effects.drain(..) {
+            self.act(now, effect);
+        }
+        self.effects = effects;
+    }
+
+    fn act(&mut self, now: Now, effect: Effect) {
+        match effect {
+            Effect::Reply { ticket, answer } => {
+                if let Some(history) = &mut self.history
+                    && let Some(address) = self.frontend.reply_address(ticket)
+                {
+                    history.answered(ticket, &answer, address);
+                }
+                let sockets = &mut self.sockets;
+                if let Some(done) = self.frontend.answer(sockets, ticket, answer, now.wall_ns) {
+                    self.counters
+                        .answered(done.kind, now.elapsed.saturating_sub(done.since));
+                }
+            }
+            Effect::Store { op, ask } => self.store.ask(op, ask),
+            Effect::Ended { attempt, end } => {
+                self.counters.ended(&end);
+                if let Some(history) = &mut self.history {
+                    history.ended(&attempt, &end);
+                }
+            }
+        }
+    }
+
+    fn sleep_for(&mut self) -> Option<Duration> {
+        let deadlines = [
+            self.node.next_deadline(),
+            self.sockets.outbox().next_tick(),
+            self.drain_until,
+        ];
+        let next = deadlines.into_iter().flatten().min()?;
+        Some(next.saturating_sub(self.clock.elapsed()))
+    }
+
+    fn is_done(&self) -> bool {
+        let Some(until) = self.drain_until else {
+            return false;
+        };
+        self.clock.elapsed() >= until || (self.node.is_idle() && self.frontend.waiting() == 0)
+    }
+
+    fn socket_status(&mut self) -> SocketStatus {
+        let requests_waiting = self.frontend.waiting();
+        let outbox = self.sockets.outbox();
+        SocketStatus {
+            requests_waiting,
+            reply_sockets: outbox.peer_count(),
+            reply_bytes_queued: outbox.queued_bytes(),
+            ..SocketStatus::default()
+        }
+        .with_drops(outbox.drops())
+    }
+
+    /// One line per second at most: a client that sends rubbish must not fill the disk with it.
+    fn log_bad(&mut self, now: Now, kind: Kind, why: &str) {
+        if now.elapsed < self.quiet_until {
+            self.unlogged += 1;
+            return;
+        }
+        let (socket, not_logged) = (kind.name(), std::mem::take(&mut self.unlogged));
+        tracing::warn!(socket, not_logged, "bad request: {why}");
+        self.quiet_until = now.elapsed + LOG_PAUSE;
+    }
+}

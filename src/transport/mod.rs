@@ -1,0 +1,121 @@
+//! Messages over ZeroMQ: the only place that knows the `zmq` crate.
+//!
+//! One thread owns all sockets. It sleeps in [`Sockets::wait`] until a message can be read, a client
+//! that was slow can take more, or another thread calls [`Wake::wake`]; it never polls on a short
+//! timer. Messages are single frames, requests and answers alike travel PUSH → PULL.
+//!
+//! ZeroMQ promises no delivery, so nothing here does: an answer that cannot be delivered is dropped
+//! and counted ([`Drops`]).
+
+mod inbox;
+mod outbox;
+mod wake;
+
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use inbox::Inbox;
+pub use outbox::{Drops, Outbox, OutboxLimits};
+pub use wake::Wake;
+
+/// Why sockets could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// libzmq refused.
+    #[error("cannot {what} {endpoint}: {source}")]
+    Socket {
+        /// What was tried.
+        what: &'static str,
+        /// On which endpoint.
+        endpoint: String,
+        /// libzmq's reason.
+        source: zmq::Error,
+    },
+    /// The wake-up descriptor could not be made.
+    #[error("cannot create an event descriptor: {0}")]
+    Wake(#[from] std::io::Error),
+}
+
+/// All sockets of one thread.
+pub struct Sockets {
+    context: zmq::Context,
+    inboxes: Vec<Inbox>,
+    outbox: Outbox,
+    wake: Arc<Wake>,
+}
+
+impl Sockets {
+    /// No sockets yet.
+    pub fn new(limits: OutboxLimits) -> Result<Self, TransportError> {
+        let context = zmq::Context::new();
+        let outbox = Outbox::new(context.clone(), limits);
+        Ok(Self {
+            context,
+            inboxes: Vec::new(),
+            outbox,
+            wake: Arc::new(Wake::new()?),
+        })
+    }
+
+    /// Binds one more PULL socket. Its number is how many were bound before.
+    pub fn bind(&mut self, endpoint: &str, message_bytes_max: usize) -> Result<(), TransportError> {
+        self.inboxes
+            .push(Inbox::bind(&self.context, endpoint, message_bytes_max)?);
+        Ok(())
+    }
+
+    /// The socket with this number.
+    pub fn inbox(&self, number: usize) -> Option<&Inbox> {
+        self.inboxes.get(number)
+    }
+
+    /// Where answers leave.
+    pub fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// Wakes [`wait`](Self::wait) from any thread.
+    pub fn waker(&self) -> Arc<Wake> {
+        self.wake.clone()
+    }
+
+    /// Sleeps until there is something to do, at most `timeout`. Puts the numbers of the sockets that
+    /// can be read into `readable`.
+    pub fn wait(&mut self, timeout: Option<Duration>, readable: &mut Vec<usize>) {
+        readable.clear();
+        let slow = self.outbox.backlogged();
+        let mut items = Vec::with_capacity(self.inboxes.len() + 1 + slow.len());
+        items.push(zmq::PollItem::from_fd(self.wake.as_raw_fd(), zmq::POLLIN));
+        items.extend(self.inboxes.iter().map(|inbox| inbox.poll_item()));
+        items.extend(slow.iter().map(|socket| socket.as_poll_item(zmq::POLLOUT)));
+        // Rounded up: waking a moment before a deadline would only mean to sleep again.
+        let millis = timeout.map_or(-1, |time| {
+            time.as_micros().div_ceil(1000).min(60_000) as i64
+        });
+        // An interrupted poll is an empty one.
+        let _ = zmq::poll(&mut items, millis);
+        let (waked, rest) = items
+            .split_first()
+            .map_or((false, &[][..]), |(first, rest)| {
+                (first.is_readable(), rest)
+            });
+        let inboxes = rest.iter().take(self.inboxes.len()).enumerate();
+        readable.extend(
+            inboxes
+                .filter(|(_, item)| item.is_readable())
+                .map(|(number, _)| number),
+        );
+        let some_can_take_more = rest
+            .iter()
+            .skip(self.inboxes.len())
+            .any(|i| i.is_writable());
+        drop(items);
+        if waked {
+            self.wake.clear();
+        }
+        if some_can_take_more {
+            self.outbox.flush();
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Answers on their way out: one PUSH socket per address, kept for reuse, all of it bounded.
+//!
+//! An address that does not take its answers costs at most [`OutboxLimits::bytes_per_peer_max`] and
+//! only for [`OutboxLimits::stalled_max`]; then its answers are dropped, for its client has long given
+//! up. The sockets are capped too: the one unused for longest is closed to make room.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+/// How many messages libzmq may hold per peer, besides what is queued here.
+const HANDED_OVER_MAX: i32 = 32;
+/// How long a closed socket may go on delivering what it holds.
+const LINGER: Duration = Duration::from_millis(500);
+const RECONNECT: Duration = Duration::from_millis(50);
+const RECONNECT_MAX: Duration = Duration::from_secs(2);
+
+/// Bounds of an [`Outbox`].
+#[derive(Debug, Clone)]
+pub struct OutboxLimits {
+    /// Sockets open at once. libzmq allows 1,023 in all.
+    pub peers_max: usize,
+    /// Bytes queued for one peer, one message of any size aside.
+    pub bytes_per_peer_max: usize,
+    /// Bytes queued for all peers together.
+    pub bytes_max: usize,
+    /// How long a peer may take nothing before what is queued for it is dropped.
+    pub stalled_max: Duration,
+}
+
+impl Default for OutboxLimits {
+    fn default() -> Self {
+        Self {
+            peers_max: 700,
+            bytes_per_peer_max: 64 << 20,
+            bytes_max: 512 << 20,
+            stalled_max: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Answers that were dropped, since the start, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Drops {
+    /// The peer's queue, or all queues together, were full.
+    pub full: u64,
+    /// The peer took nothing for too long.
+    pub stalled: u64,
+    /// No socket could be opened or used for the address.
+    pub unreachable: u64,
+}
+
+struct Peer {
+    socket: zmq::Socket,
+    queue: VecDeque<Vec<u8>>,
+    queued_bytes: usize,
+    /// When it was last sent to; a count, not a time.
+    used: u64,
+    /// Since when the queue has not moved.
+    stalled_since: Duration,
+}
+
+/// Sends answers. Never blocks.
+pub struct Outbox {
+    context: zmq::Context,
+    limits: OutboxLimits,
+    peers: HashMap<String, Peer>,
+    backlogged: usize,
+    queued_bytes: usize,
+    used: u64,
+    elapsed: Duration,
+    drops: Drops,
+}
+
+impl Outbox {
+    pub(super) fn new(context: zmq::Context, limits: OutboxLimits) -> Self {
+        Self {
+            context,
+            limits,
+            peers: HashMap::new(),
+            backlogged: 0,
+            queued_bytes: 0,
+            used: 0,
+            elapsed: Duration::ZERO,
+            drops: Drops::default(),
+        }
+    }
+
+    /// Sends, or queues where the peer is slow, or drops and counts.
+    pub fn send(&mut self, endpoint: &str, message: Vec<u8>) {
+        if !self.peers.contains_key(endpoint) && !self.open(endpoint) {
+            self.drops.unreachable += 1;
+            return;
+        }
+        self.used += 1;
+        let (used, elapsed) = (self.used, self.elapsed);
+        let Some(peer) = self.peers.get_mut(endpoint) else {
+            return;
+        };
+        peer.used = used;
+        let message = if peer.queue.is_empty() {
+            match hand_over(&peer.socket, message) {
+                Ok(()) => return,
+                Err(Some(message)) => message,
+                Err(None) => {
+                    self.drops.unreachable += 1;
+                    return self.close(&endpoint.to_owned());
+                }
+            }
+        } else {
+            message
+        };
+        let full = peer.queued_bytes + message.len() > self.limits.bytes_per_peer_max
+            && !peer.queue.is_empty();
+        if full || self.queued_bytes + message.len() > self.limits.bytes_max {
+            self.drops.full += 1;
+            return;
+        }
+        if peer.queue.is_empty() {
+            peer.stalled_since = elapsed;
+            self.backlogged += 1;
+        }
+        peer.queued_bytes += message.len();
+        self.queued_bytes += message.len();
+        peer.queue.push_back(message);
+    }
+
+    /// Hands on what slow peers can take by now.
+    pub(super) fn flush(&mut self) {
+        let elapsed = self.elapsed;
+        for peer in self
+            .peers
+            .values_mut()
+            .filter(|peer| !peer.queue.is_empty())
+        {
+            while let Some(message) = peer.queue.pop_front() {
+                let bytes = message.len();
+                if let Err(Some(message)) = hand_over(&peer.socket, message) {
+                    peer.queue.push_front(message);
+                    break;
+                }
+                peer.queued_bytes -= bytes;
+                self.queued_bytes -= bytes;
+                peer.stalled_since = elapsed;
+            }
+            if peer.queue.is_empty() {
+                self.backlogged -= 1;
+            }
+        }
+    }
+
+    /// Tells the time, and gives up on peers that took nothing for too long.
+    pub fn tick(&mut self, elapsed: Duration) {
+        self.elapsed = elapsed;
+        if self.backlogged == 0 {
+            return;
+        }
+        let limit = self.limits.stalled_max;
+        let stalled = |peer: &Peer| !peer.queue.is_empty() && elapsed >= peer.stalled_since + limit;
+        let given_up: Vec<String> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| stalled(peer))
+            .map(|(endpoint, _)| endpoint.clone())
+            .collect();
+        for endpoint in given_up {
+            let waiting = self.peers.get(&endpoint).map_or(0, |peer| peer.queue.len());
+            self.drops.stalled += waiting as u64;
+            if let Some(peer) = self.peers.get(&endpoint) {
+                // What libzmq holds for it is of no use either.
+                let _ = peer.socket.set_linger(0);
+            }
+            self.close(&endpoint);
+        }
+    }
+
+    /// When [`tick`](Self::tick) should be called next, if nothing else happens.
+    pub fn next_tick(&self) -> Option<Duration> {
+        let waiting = self.peers.values().filter(|peer| !peer.queue.is_empty());
+        let first = (self.backlogged > 0).then(|| waiting.map(|peer| peer.stalled_since).min())?;
+        Some(first? + self.limits.stalled_max)
+    }
+
+    /// Answers dropped so far.
+    pub fn drops(&self) -> Drops {
+        self.drops
+    }
+
+    /// Open sockets.
+    pub fn peer_count(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Bytes that wait for slow peers.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    pub(super) fn backlogged(&self) -> Vec<&zmq::Socket> {
+        if self.backlogged == 0 {
+            return Vec::new();
+        }
+        let slow = self.peers.values().filter(|peer| !peer.queue.is_empty());
+        slow.map(|peer| &peer.socket).collect()
+    }
+
+    fn open(&mut self, endpoint: &str) -> bool {
+        while self.peers.len() >= self.limits.peers_max {
+            if !self.close_one() {
+                return false;
+            }
+        }
+        let mut opened = connect(&self.context, endpoint);
+        // libzmq may still be busy closing others; the oldest can make room at once.
+        if matches!(opened, Err(zmq::Error::EMFILE)) && self.close_one() {
+            opened = connect(&self.context, endpoint);
+        }
+        let Ok(socket) = opened else { return false };
+        let peer = Peer {
+            socket,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            used: self.used,
+            stalled_since: self.elapsed,
+        };
+        self.peers.insert(endpoint.to_owned(), peer);
+        true
+    }
+
+    /// Closes the socket that was unused for longest.
+    fn close_one(&mut self) -> bool {
+        let oldest = self
+            .peers
+            .iter()
+            .min_by_key(|(_, peer)| (!peer.queue.is_empty(), peer.used));
+        let Some(endpoint) = oldest.map(|(endpoint, _)| endpoint.clone()) else {
+            return false;
+        };
+        let waiting = self.peers.get(&endpoint).map_or(0, |peer| peer.queue.len());
+        self.drops.full += waiting as u64;
+        self.close(&endpoint);
+        true
+    }
+
+    fn close(&mut self, endpoint: &String) {
+        if let Some(peer) = self.peers.remove(endpoint) {
+            self.queued_bytes -= peer.queued_bytes;
+            self.backlogged -= usize::from(!peer.queue.is_empty());
+        }
+    }
+}
+
+fn connect(context: &zmq::Context, endpoint: &str) -> zmq::Result<zmq::Socket> {
+    let socket = context.socket(zmq::PUSH)?;
+    socket.set_linger(LINGER.as_millis() as i32)?;
+    socket.set_sndhwm(HANDED_OVER_MAX)?;
+    socket.set_reconnect_ivl(RECONNECT.as_millis() as i32)?;
+    socket.set_reconnect_ivl_max(RECONNECT_MAX.as_millis() as i32)?;
+    socket.connect(endpoint)?;
+    Ok(socket)
+}
+
+/// Gives a message to libzmq. Gives it back if the peer is slow; nothing comes back on other errors.
+fn hand_over(socket: &zmq::Socket, message: Vec<u8>) -> Result<(), Option<Vec<u8>>> {
+    // libzmq takes the buffer over, so ask first whether it would.
+    match socket.get_events() {
+        Ok(events) if events.contains(zmq::POLLOUT) => {}
+        Ok(_) => return Err(Some(message)),
+        Err(_) => return Err(None),
+    }
+    socket.send(message, zmq::DONTWAIT).map_err(|_| None)
+}
