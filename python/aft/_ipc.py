@@ -1,0 +1,92 @@
+"""The sidecar's directory: where its sockets are and where ours may be."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import socket
+from pathlib import Path
+
+from aft._requests import Kind
+from aft.errors import InvalidRequest, SidecarUnavailable
+
+DEFAULT_DIR = "/requests"
+DIR_VARIABLE = "AFT_IPC_DIR"
+
+_PATH_BYTES_MAX = 107
+"""What fits into a Unix socket address."""
+
+_NAME_BYTES_MAX = 32
+_SHARED_MODE = 0o660
+"""The sidecar may run as another user of the same group, and must be able to connect."""
+
+_serials = itertools.count()
+
+
+class IpcDir:
+    """The directory in which the sidecar's six sockets are, and next to them those for its answers."""
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        chosen = os.fspath(path) if path is not None else os.environ.get(DIR_VARIABLE, DEFAULT_DIR)
+        # The sidecar knows its directory by the name it was given and by its real one.
+        self.path = os.path.realpath(chosen)
+        room = _PATH_BYTES_MAX - _NAME_BYTES_MAX - 1
+        if len(os.fsencode(self.path)) > room:
+            raise InvalidRequest(
+                f"the IPC directory {self.path!r} is longer than {room} bytes, so the sockets in it "
+                f"would exceed the {_PATH_BYTES_MAX} bytes of a Unix socket's path: use a shorter one"
+            )
+
+    def request_path(self, kind: Kind) -> str:
+        """Where the sidecar takes requests of this kind."""
+        return f"{self.path}/{kind.value}"
+
+    def new_reply_path(self, kind: Kind) -> str:
+        """Name a socket of ours that nobody else uses."""
+        # A serial number for this process, random bits for processes that share a number in
+        # different containers.
+        serial = next(_serials) % 0x1000000
+        return f"{self.path}/{kind.value}_{os.getpid():x}_{secrets.token_hex(4)}{serial:x}"
+
+    def is_present(self, kind: Kind) -> bool:
+        """Whether the sidecar's socket is there, perhaps left by one that died."""
+        return os.path.exists(self.request_path(kind))
+
+    def why_unreachable(self, kind: Kind) -> str | None:
+        """Try the sidecar's socket once and say what is wrong with it, or ``None``."""
+        path = self.request_path(kind)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
+            try:
+                probe.connect(path)
+            except FileNotFoundError:
+                return f"there is no sidecar: {path} does not exist"
+            except ConnectionRefusedError:
+                return f"there is no sidecar: nobody listens at {path}"
+            except PermissionError:
+                return f"no permission to connect to {path}: join the sidecar's group"
+            except OSError:
+                # Busy is not absent.
+                return None
+        return None
+
+
+def share(path: str) -> None:
+    """Let the sidecar connect to a socket of ours."""
+    os.chmod(path, _SHARED_MODE)
+
+
+def remove(path: str) -> None:
+    """Take a socket's file away, if libzmq did not."""
+    Path(path).unlink(missing_ok=True)
+
+
+def unreachable(why: str, about: str | None) -> SidecarUnavailable:
+    """Make the error for a request that was never handed over."""
+    return SidecarUnavailable(why, about, sent=False)
+
+
+def unanswered(within_s: float, about: str | None) -> SidecarUnavailable:
+    """Make the error for a request that was handed over and not answered."""
+    return SidecarUnavailable(f"the sidecar did not answer within {within_s:.3g} s", about, sent=True)
