@@ -32,19 +32,19 @@ class Driver:
 
     def drive(self, flow: Flow[T]) -> T:
         """Carry a flow out and return its result."""
-        step: Callable[[], Effect] = lambda: next(flow)  # noqa: E731
+        answer: Any = None
+        error: BaseException | None = None
         while True:
             try:
-                effect = step()
+                effect = flow.send(answer) if error is None else flow.throw(error)
             except StopIteration as end:
                 result: T = end.value
                 return result
+            answer, error = None, None
             try:
                 answer = self._perform(effect)
-            except BaseException as error:
-                step = _thrower(flow, error)
-            else:
-                step = _sender(flow, answer)
+            except BaseException as raised:
+                error = raised
 
     def _perform(self, effect: Effect) -> Any:
         match effect:
@@ -54,11 +54,3 @@ class Driver:
                 return self._sleep(seconds)
             case Body(call):
                 return call()
-
-
-def _sender(flow: Flow[Any], answer: Any) -> Callable[[], Effect]:
-    return lambda: flow.send(answer)
-
-
-def _thrower(flow: Flow[Any], error: BaseException) -> Callable[[], Effect]:
-    return lambda: flow.throw(error)

@@ -6,7 +6,6 @@ import itertools
 import os
 import secrets
 import socket
-from pathlib import Path
 
 from aft._requests import Kind
 from aft.errors import InvalidRequest, SidecarUnavailable
@@ -18,9 +17,6 @@ _PATH_BYTES_MAX = 107
 """What fits into a Unix socket address."""
 
 _NAME_BYTES_MAX = 32
-_SHARED_MODE = 0o660
-"""The sidecar may run as another user of the same group, and must be able to connect."""
-
 _serials = itertools.count()
 
 
@@ -42,12 +38,12 @@ class IpcDir:
         """Where the sidecar takes requests of this kind."""
         return f"{self.path}/{kind.value}"
 
-    def new_reply_path(self, kind: Kind) -> str:
+    def new_reply_path(self) -> str:
         """Name a socket of ours that nobody else uses."""
         # A serial number for this process, random bits for processes that share a number in
         # different containers.
         serial = next(_serials) % 0x1000000
-        return f"{self.path}/{kind.value}_{os.getpid():x}_{secrets.token_hex(4)}{serial:x}"
+        return f"{self.path}/reply_{os.getpid():x}_{secrets.token_hex(4)}{serial:x}"
 
     def is_present(self, kind: Kind) -> bool:
         """Whether the sidecar's socket is there, perhaps left by one that died."""
@@ -70,16 +66,6 @@ class IpcDir:
                 # Busy is not absent.
                 return None
         return None
-
-
-def share(path: str) -> None:
-    """Let the sidecar connect to a socket of ours."""
-    os.chmod(path, _SHARED_MODE)
-
-
-def remove(path: str) -> None:
-    """Take a socket's file away, if libzmq did not."""
-    Path(path).unlink(missing_ok=True)
 
 
 def unreachable(why: str, about: str | None) -> SidecarUnavailable:

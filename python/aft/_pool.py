@@ -1,7 +1,7 @@
 """Lets any number of threads share a client, although a ZeroMQ socket belongs to one at a time.
 
-Channels are lent out and given back; there are as many as threads ever asked at once, and none is
-left behind by a thread that ended.
+Sockets for answers are lent out and given back; there are as many as threads ever asked at once, and
+none is left behind by a thread that ended.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import time
 import weakref
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import zmq
 
-from aft._channel import Channel
+from aft import _ipc
 from aft._ipc import IpcDir
+from aft._outlets import Outlets
 from aft._requests import Request
+from aft._sockets import Inlet, left_ms, with_room
 from aft.errors import InvalidRequest
 
 R = TypeVar("R")
@@ -25,67 +28,98 @@ _open_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
 class Pool:
-    """Channels to one sidecar, for all threads of this process."""
+    """The sockets of one client, for all threads of this process."""
 
     def __init__(self, directory: IpcDir) -> None:
         self._directory = directory
         self._is_closed = False
+        self._inherited: list[object] = []
         self._start_empty()
         _open_pools.add(self)
 
     def ask(self, request: Request[R], within_s: float) -> R:
         """Send a request and wait for its answer."""
-        channel = self._take()
+        until = time.monotonic() + within_s
+        inlet, outlets = self._take()
+        answer = None
+        is_sent = False
         try:
-            return channel.ask(request, within_s)
+            outlets.send(request, inlet.address, until)
+            is_sent = True
+            answer = _receive(inlet, request, until)
         finally:
-            self._give_back(channel)
+            # A late answer to a request that was given up must reach nobody.
+            self._give_back(inlet, is_usable=answer is not None or not is_sent)
+        if answer is None:
+            raise _ipc.unanswered(within_s, request.about)
+        return answer
 
     def close(self) -> None:
         """Close all sockets that are not in use, and the others as soon as they are not."""
         with self._lock:
             self._is_closed = True
-            self._close_idle()
+            self._close_if_unused()
 
     def start_anew_after_fork(self) -> None:
         """Leave the parent's sockets to the parent: they work in one process only."""
-        self._inherited = (getattr(self, "_inherited", ()), self._context, self._idle)
+        self._inherited += [self._context, self._outlets, self._idle]
         self._start_empty()
 
     def _start_empty(self) -> None:
         self._lock = threading.Lock()
-        self._idle: list[Channel] = []
+        self._idle: list[Inlet] = []
         self._lent = 0
-        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._context: zmq.Context[Any] | None = None
+        self._outlets: Outlets | None = None
 
-    def _take(self) -> Channel:
+    def _take(self) -> tuple[Inlet, Outlets]:
         with self._lock:
             if self._is_closed:
                 raise InvalidRequest("the client is closed")
-            if self._context is None:
-                self._context = zmq.Context()
-                self._context.set(zmq.MAX_SOCKETS, self._context.get(zmq.SOCKET_LIMIT))
+            if self._context is None or self._outlets is None:
+                self._context = with_room(zmq.Context())
+                self._outlets = Outlets(self._context, self._directory)
+            while self._idle and not self._idle[-1].is_reachable():
+                self._idle.pop().close()
+            inlet = self._idle.pop() if self._idle else Inlet(self._context, self._directory)
             self._lent += 1
-            return self._idle.pop() if self._idle else Channel(self._context, self._directory)
+            return inlet, self._outlets
 
-    def _give_back(self, channel: Channel) -> None:
+    def _give_back(self, inlet: Inlet, is_usable: bool) -> None:
         with self._lock:
             self._lent -= 1
-            self._idle.append(channel)
+            if is_usable:
+                self._idle.append(inlet)
+            else:
+                inlet.close()
             if self._is_closed:
-                self._close_idle()
+                self._close_if_unused()
 
-    def _close_idle(self) -> None:
-        for channel in self._idle:
-            channel.close()
-        self._idle.clear()
-        if self._context is not None and self._lent == 0:
+    def _close_if_unused(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+        if self._lent == 0 and self._outlets is not None and self._context is not None:
+            self._outlets.close()
             self._context.term()
-            self._context = None
+            self._context = self._outlets = None
 
     def __del__(self) -> None:
         if hasattr(self, "_lock"):
             self.close()
+
+
+def _receive(inlet: Inlet, request: Request[R], until: float) -> R | None:
+    """Wait for the answer, and drop whatever else arrives."""
+    socket = inlet.socket
+    while (wait_ms := left_ms(until)) > 0:
+        socket.rcvtimeo = wait_ms
+        try:
+            answer = request.decode(socket.recv())
+        except zmq.Again:
+            return None
+        if answer is not None:
+            return answer
+    return None
 
 
 def _close_all() -> None:

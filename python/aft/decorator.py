@@ -8,6 +8,7 @@ from typing import Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from aft._core import RUN_DEADLINE_S
 from aft.client import Client
+from aft.errors import AlreadyCommitted
 from aft.policy import RetryPolicy
 from aft.results import Result
 from aft.transaction import Transaction
@@ -42,8 +43,10 @@ class Transactional(Generic[P, T]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the function in a new transaction and return what it returned."""
-        # A new id cannot have committed before, so there is a value.
-        return cast(T, self._run(None, *args, **kwargs).value)
+        result = self._run(None, *args, **kwargs)
+        if result.replayed:
+            raise AlreadyCommitted("the function ended its transaction and then failed", result.id)
+        return cast(T, result.value)
 
     def once(self, id: str, /, *args: P.args, **kwargs: P.kwargs) -> Result[T]:  # noqa: A002
         """Run the function under an id of yours, unless it took effect under that id before."""

@@ -1,0 +1,89 @@
+"""A transaction, as a coroutine function sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+
+from aft._attempt import Attempt, Value
+from aft._effects import Flow
+from aft.aio._drive import AsyncDriver
+
+
+class AsyncTransaction:
+    """Reads and writes that take effect together or not at all; see `aft.Transaction`."""
+
+    def __init__(self, driver: AsyncDriver, attempt: Attempt) -> None:
+        self._driver = driver
+        self._attempt = attempt
+
+    @property
+    def id(self) -> str:
+        """What is done once: bring it again to try again."""
+        return self._attempt.id
+
+    @property
+    def attempt(self) -> str:
+        """The name of this try, as the sidecar knows it."""
+        return self._attempt.name
+
+    @property
+    def node(self) -> str:
+        """The node where it began."""
+        return self._attempt.node
+
+    async def get(self, key: str) -> bytes | None:
+        """Read one key; ``None`` if it has no value."""
+        return (await self.get_many([key]))[key]
+
+    async def get_many(self, keys: Iterable[str]) -> dict[str, bytes | None]:
+        """Read several keys as of one moment, in one round trip."""
+        return await self._driver.drive(self._attempt.get(keys))
+
+    async def put(self, key: str, value: Value) -> None:
+        """Write one key."""
+        await self.put_many({key: value})
+
+    async def put_many(self, writes: Mapping[str, Value]) -> None:
+        """Write several keys in one round trip.
+
+        If it raises, some of them may be buffered, and the transaction will refuse to commit.
+        """
+        await self._driver.drive(self._attempt.put(writes))
+
+    async def commit(self, addresses: Iterable[str] = ()) -> None:
+        """Let the writes take effect now, rather than at the end of the ``async with`` block."""
+        await self._driver.drive(self._attempt.commit(addresses))
+
+    async def abort(self) -> None:
+        """Give the writes up."""
+        await self._driver.drive(self._attempt.abort())
+
+    def hand_over(self) -> tuple[str, str]:
+        """Leave the transaction to another function, which goes on with ``AsyncClient.join``.
+
+        Returns what that function needs: the attempt's name and its node.
+        """
+        return self._attempt.hand_over()
+
+
+class AsyncTransactionScope:
+    """``async with client.transaction() as txn``: commits at the end, aborts if the block raises."""
+
+    def __init__(self, driver: AsyncDriver, opening: Flow[Attempt]) -> None:
+        self._driver = driver
+        self._opening = opening
+        self._attempt: Attempt | None = None
+
+    async def __aenter__(self) -> AsyncTransaction:
+        self._attempt = await self._driver.drive(self._opening)
+        return AsyncTransaction(self._driver, self._attempt)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._attempt is not None:
+            await self._driver.drive(self._attempt.leave(error))
