@@ -102,7 +102,8 @@ def _decide(settings: Settings, request: Commit, until: float | None) -> Flow[Ta
         until = settings.clock() + settings.commit_deadline_s
     failures, sent, why = 0, False, "the outcome is not known yet"
     while True:
-        within_s = max(until - settings.clock(), 0.001)
+        # A request or its answer can be lost, so the time is not spent on waiting for one answer.
+        within_s = max(min(settings.deadline_s, until - settings.clock()), 0.001)
         try:
             tag = yield from ask(request, within_s)
         except SidecarUnavailable as error:

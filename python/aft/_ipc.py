@@ -45,6 +45,14 @@ class IpcDir:
         serial = next(_serials) % 0x1000000
         return f"{self.path}/reply_{os.getpid():x}_{secrets.token_hex(4)}{serial:x}"
 
+    def why_unusable(self) -> str | None:
+        """Say what is wrong with the directory itself, or ``None``."""
+        if not os.path.isdir(self.path):
+            return f"there is no sidecar: the directory {self.path} does not exist"
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            return f"no permission to make sockets in {self.path}: join the sidecar's group"
+        return None
+
     def is_present(self, kind: Kind) -> bool:
         """Whether the sidecar's socket is there, perhaps left by one that died."""
         return os.path.exists(self.request_path(kind))

@@ -34,7 +34,7 @@ class Inlet:
             os.chmod(self._path, _SHARED_MODE)
         except (zmq.ZMQError, OSError) as error:
             self.close()
-            why = f"no socket for answers can be made in {directory.path}: {error}"
+            why = directory.why_unusable() or f"no socket for answers can be made: {error}"
             raise _ipc.unreachable(why, None) from error
 
     def is_reachable(self) -> bool:
