@@ -5,6 +5,7 @@
 pub mod frontend;
 pub mod node;
 pub mod runtime;
+pub mod sim;
 pub mod storage;
 pub mod transport;
 pub mod txn;

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 mod sidecar;
+mod sim;
 
 use std::process::ExitCode;
 
@@ -23,12 +24,14 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Sidecar(sidecar::SidecarArgs),
+    Sim(sim::SimArgs),
 }
 
 /// Parses the command line and does what it says.
 pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Sidecar(args) => sidecar::run(args),
+        Command::Sim(args) => sim::run(args),
     }
 }
 

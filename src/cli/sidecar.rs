@@ -18,12 +18,7 @@ pub struct SidecarArgs {
     #[command(flatten)]
     options: Options,
     /// Read options from this TOML file
-    #[arg(
-        long,
-        env = "AFT_CONFIG",
-        value_name = "FILE",
-        help_heading = "Configuration"
-    )]
+    #[arg(long, env = "AFT_CONFIG", value_name = "FILE", help_heading = "Configuration")]
     config: Option<PathBuf>,
     /// Say whether the configuration is usable, and exit
     #[arg(long, help_heading = "Configuration")]

@@ -26,15 +26,9 @@ impl Node {
         self.begin(turn, id.clone());
         let results = self.buffer(&id, writes);
         // Half of a request must not take effect: it is all of its writes or none.
-        if let Some(why) = results
-            .iter()
-            .find_map(|result| result.as_ref().err())
-            .cloned()
-        {
+        if let Some(why) = results.iter().find_map(|result| result.as_ref().err()).cloned() {
             self.end_aborted(turn, &id, why);
-            let results = results
-                .into_iter()
-                .map(|result| result.and(Err(Refusal::Sibling)));
+            let results = results.into_iter().map(|result| result.and(Err(Refusal::Sibling)));
             return turn.reply(ticket, Answer::Written(results.collect()));
         }
         self.send_commit(turn, &id);

@@ -36,24 +36,17 @@ impl Node {
         let Some(attempt) = self.attempts.get_mut(txn) else {
             return;
         };
-        let sent = Phase::Committing {
-            waiters: Vec::new(),
-        };
+        let sent = Phase::Committing { waiters: Vec::new() };
         if let Phase::Running { timer } = std::mem::replace(&mut attempt.phase, sent) {
             self.timers.cancel(timer);
         }
         self.clock.observe(attempt.reads.newest());
         self.clock.observe(self.index.newest());
         let timestamp = self.clock.next(turn.now.wall_ns);
-        let version = Version {
-            timestamp,
-            writer: txn.clone(),
-        };
+        let version = Version { timestamp, writer: txn.clone() };
         let writes = self.attempts.write(txn, std::mem::take).unwrap_or_default();
         let batch = self.batch(version, writes.into_writes());
-        let purpose = Purpose::Commit {
-            attempt: txn.clone(),
-        };
+        let purpose = Purpose::Commit { attempt: txn.clone() };
         self.ask(turn, Ask::Commit(batch), purpose, None);
     }
 
@@ -82,12 +75,9 @@ impl Node {
         let waiters = self.take_waiters(txn);
         match outcome {
             Outcome::Committed(commit) if commit.version.writer == *txn => {
-                self.make_readable(turn, &batch);
+                self.keep_values(turn, &batch);
                 let end = End::Committed(batch.commit);
-                turn.effects.push(Effect::Ended {
-                    attempt: txn.clone(),
-                    end,
-                });
+                turn.effects.push(Effect::Ended { attempt: txn.clone(), end });
             }
             // Another attempt of the id was first. This one's versions are nobody's.
             Outcome::Committed(_) => self.note_lost(turn, txn, Refusal::Fenced),
@@ -113,16 +103,9 @@ impl Node {
             let answer = match waiter.wants {
                 Wants::Outcome(asked) => {
                     let id = asked.to_string();
-                    Answer::Decided {
-                        id,
-                        committed: false,
-                        why: Some(why.clone()),
-                    }
+                    Answer::Decided { id, committed: false, why: Some(why.clone()) }
                 }
-                Wants::Start(_) => Answer::Undecided {
-                    id: String::new(),
-                    why: why.clone(),
-                },
+                Wants::Start(_) => Answer::Undecided { id: String::new(), why: why.clone() },
                 Wants::Put(_) => Answer::Refused(why.clone()),
             };
             turn.reply(waiter.ticket, answer);
@@ -131,25 +114,16 @@ impl Node {
 
     fn note_lost(&mut self, turn: &mut Turn<'_>, txn: &AttemptId, why: Refusal) {
         self.ended.note_aborted(txn.clone(), why.clone());
-        turn.effects.push(Effect::Ended {
-            attempt: txn.clone(),
-            end: End::Aborted(why),
-        });
+        turn.effects.push(Effect::Ended { attempt: txn.clone(), end: End::Aborted(why) });
     }
 
-    /// From here on reads see the commit. Its record is durable.
-    fn make_readable(&mut self, turn: &mut Turn<'_>, batch: &CommitBatch) {
-        self.index.install(&batch.commit);
+    /// Caches what was just committed, and publishes it where others read plain keys.
+    fn keep_values(&mut self, turn: &mut Turn<'_>, batch: &CommitBatch) {
         for (written, value) in batch.commit.keys.iter().zip(&batch.values) {
             let (key, version) = (written.key.clone(), batch.commit.version.clone());
-            self.values
-                .insert(key.clone(), version.clone(), value.clone());
+            self.values.insert(key.clone(), version.clone(), value.clone());
             if self.config.plain_keys {
-                let ask = Ask::Publish {
-                    key,
-                    version,
-                    value: value.clone(),
-                };
+                let ask = Ask::Publish { key, version, value: value.clone() };
                 self.ask(turn, ask, Purpose::Publish, None);
             }
         }
@@ -162,12 +136,8 @@ impl Node {
             self.timers.cancel(timer);
         }
         // It has no effect, so nothing is stored; but asking again should give the same answer.
-        self.ended
-            .decide(txn.base(), Decided::Committed(txn.clone()));
-        turn.effects.push(Effect::Ended {
-            attempt: txn.clone(),
-            end: End::ReadOnly,
-        });
+        self.ended.decide(txn.base(), Decided::Committed(txn.clone()));
+        turn.effects.push(Effect::Ended { attempt: txn.clone(), end: End::ReadOnly });
     }
 
     /// A commit of an attempt that does not run here.
@@ -177,14 +147,7 @@ impl Node {
             Some(Decided::Aborted) => {
                 let why = Some(self.why_gone(txn));
                 let id = txn.to_string();
-                turn.reply(
-                    ticket,
-                    Answer::Decided {
-                        id,
-                        committed: false,
-                        why,
-                    },
-                );
+                turn.reply(ticket, Answer::Decided { id, committed: false, why });
             }
             None => self.settle(turn, ticket, txn),
         }
@@ -197,21 +160,12 @@ impl Node {
         if let Some(current) = self.attempts.current(&base).cloned() {
             if !self.wait_for(turn, &current, ticket, Wants::Outcome(txn.clone())) {
                 let why = Refusal::Superseded;
-                turn.reply(
-                    ticket,
-                    Answer::Undecided {
-                        id: txn.to_string(),
-                        why,
-                    },
-                );
+                turn.reply(ticket, Answer::Undecided { id: txn.to_string(), why });
             }
             return;
         }
         let within = Some(self.config.outcome_within);
-        let purpose = Purpose::Settle {
-            ticket,
-            attempt: txn.clone(),
-        };
+        let purpose = Purpose::Settle { ticket, attempt: txn.clone() };
         self.ask(turn, Ask::SettleAborted(base), purpose, within);
     }
 
@@ -225,19 +179,17 @@ impl Node {
         self.note_outcome(&txn.base(), outcome);
         let committed = matches!(outcome, Outcome::Committed(_));
         let why = (!committed).then(|| self.why_gone(txn));
-        turn.reply(
-            ticket,
-            Answer::Decided {
-                id: txn.to_string(),
-                committed,
-                why,
-            },
-        );
+        turn.reply(ticket, Answer::Decided { id: txn.to_string(), committed, why });
     }
 
+    /// Learns how an id ended. A commit that is news here (sent by an incarnation that died before it
+    /// landed) becomes readable before anybody is told of it.
     pub(super) fn note_outcome(&mut self, base: &BaseId, outcome: &Outcome) {
         let decided = match outcome {
-            Outcome::Committed(commit) => Decided::Committed(commit.version.writer.clone()),
+            Outcome::Committed(commit) => {
+                self.load(commit);
+                Decided::Committed(commit.version.writer.clone())
+            }
             Outcome::Aborted => Decided::Aborted,
         };
         self.ended.decide(base.clone(), decided);
@@ -253,22 +205,14 @@ impl Node {
     fn answer_waiter(&mut self, turn: &mut Turn<'_>, txn: &AttemptId, waiter: Waiter) {
         self.timers.cancel(waiter.timer);
         let is_committed = matches!(self.ended.decided(&txn.base()), Some(Decided::Committed(_)));
-        let why = if is_committed {
-            None
-        } else {
-            Some(Refusal::SettledAborted)
-        };
+        let why = if is_committed { None } else { Some(Refusal::SettledAborted) };
         let answer = match waiter.wants {
-            Wants::Outcome(asked) => Answer::Decided {
-                id: asked.to_string(),
-                committed: is_committed,
-                why,
-            },
-            Wants::Start(base) => Answer::Decided {
-                id: base.to_string(),
-                committed: is_committed,
-                why,
-            },
+            Wants::Outcome(asked) => {
+                Answer::Decided { id: asked.to_string(), committed: is_committed, why }
+            }
+            Wants::Start(base) => {
+                Answer::Decided { id: base.to_string(), committed: is_committed, why }
+            }
             Wants::Put(results) if is_committed => Answer::Written(results),
             Wants::Put(_) => Answer::Refused(Refusal::SettledAborted),
         };
@@ -277,9 +221,5 @@ impl Node {
 }
 
 fn committed(txn: &AttemptId) -> Answer {
-    Answer::Decided {
-        id: txn.to_string(),
-        committed: true,
-        why: None,
-    }
+    Answer::Decided { id: txn.to_string(), committed: true, why: None }
 }

@@ -63,11 +63,7 @@ struct Recent<K, V> {
 
 impl<K: Clone + Eq + Hash, V> Recent<K, V> {
     fn new(entries_max: usize, hasher: &FixedState) -> Self {
-        Self {
-            map: Map::with_hasher(hasher.clone()),
-            order: VecDeque::new(),
-            entries_max,
-        }
+        Self { map: Map::with_hasher(hasher.clone()), order: VecDeque::new(), entries_max }
     }
 
     fn insert(&mut self, key: K, value: V) {

@@ -37,16 +37,11 @@ impl Node {
         let life_end = attempt.begun + lifetime_max;
         let now = turn.now.elapsed;
         if now < idle_end.min(life_end) {
-            *timer = self
-                .timers
-                .set(idle_end.min(life_end), Timer::Attempt(id.clone()));
+            *timer = self.timers.set(idle_end.min(life_end), Timer::Attempt(id.clone()));
             return;
         }
-        let why = if now < life_end {
-            Refusal::Idle(idle_max)
-        } else {
-            Refusal::Lifetime(lifetime_max)
-        };
+        let why =
+            if now < life_end { Refusal::Idle(idle_max) } else { Refusal::Lifetime(lifetime_max) };
         self.end_aborted(turn, id, why);
     }
 
@@ -63,14 +58,8 @@ impl Node {
         };
         let why = Refusal::Undecided;
         let answer = match waiters.swap_remove(place).wants {
-            Wants::Outcome(asked) => Answer::Undecided {
-                id: asked.to_string(),
-                why,
-            },
-            Wants::Start(_) => Answer::Undecided {
-                id: String::new(),
-                why,
-            },
+            Wants::Outcome(asked) => Answer::Undecided { id: asked.to_string(), why },
+            Wants::Start(_) => Answer::Undecided { id: String::new(), why },
             Wants::Put(_) => Answer::Refused(why),
         };
         turn.reply(ticket, answer);

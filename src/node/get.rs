@@ -56,16 +56,13 @@ impl Node {
                 return turn.reply(ticket, Answer::Refused(why));
             }
             if let Some(attempt) = self.attempts.get_mut(txn) {
-                keys.iter()
-                    .for_each(|key| attempt.reads.forget_missing(key));
+                // Asked for again, they may have appeared. Not so a key that was missing and then
+                // written here: its absence was seen, and is not seen again.
+                let asked_again = keys.iter().filter(|key| attempt.writes.get(key).is_none());
+                asked_again.for_each(|key| attempt.reads.forget_missing(key));
             }
         }
-        let get = Get {
-            ticket,
-            txn,
-            keys,
-            plain: Map::with_hasher(self.hasher.clone()),
-        };
+        let get = Get { ticket, txn, keys, plain: Map::with_hasher(self.hasher.clone()) };
         self.choose(turn, get);
     }
 
@@ -117,16 +114,10 @@ impl Node {
         for key in &get.keys {
             if let Some(value) = self.own_write(get.txn.as_ref(), key) {
                 let source = Source::OwnWrite;
-                chosen.push(Chosen::Here(ReadValue {
-                    value: Some(value),
-                    source,
-                }));
+                chosen.push(Chosen::Here(ReadValue { value: Some(value), source }));
                 continue;
             }
-            match self
-                .consistency
-                .choose(key, self.index.versions(key), reads)
-            {
+            match self.consistency.choose(key, self.index.versions(key), reads) {
                 Choice::Committed(commit) => {
                     if self.consistency.binds_reads() {
                         reads.pin_committed(key.clone(), commit.clone());
@@ -143,11 +134,7 @@ impl Node {
                 Choice::NoFit => return Err(Stop::Abort(Refusal::NoFit(key.clone()))),
             }
         }
-        if look_up.is_empty() {
-            Ok(chosen)
-        } else {
-            Err(Stop::LookUp(look_up))
-        }
+        if look_up.is_empty() { Ok(chosen) } else { Err(Stop::LookUp(look_up)) }
     }
 
     fn own_write(&self, txn: Option<&AttemptId>, key: &Key) -> Option<Bytes> {
@@ -175,25 +162,16 @@ impl Node {
         {
             return Err(Stop::Abort(Refusal::ForeignChanged(key.clone())));
         }
-        let Some(PlainValue {
-            timestamp, value, ..
-        }) = foreign
-        else {
+        let Some(PlainValue { timestamp, value, .. }) = foreign else {
             if self.consistency.binds_reads() {
                 reads.note_missing(key.clone());
             }
-            return Ok(ReadValue {
-                value: None,
-                source: Source::Nothing,
-            });
+            return Ok(ReadValue { value: None, source: Source::Nothing });
         };
         if let Some(pin) = pin.filter(|_| self.consistency.binds_reads()) {
             reads.pin_foreign(key.clone(), pin);
         }
-        Ok(ReadValue {
-            value: Some(value),
-            source: Source::Foreign(timestamp),
-        })
+        Ok(ReadValue { value: Some(value), source: Source::Foreign(timestamp) })
     }
 
     /// The plain names that a get needed were looked up.
@@ -231,26 +209,13 @@ impl Node {
                 holes.push(values.len());
                 wanted.push((key.clone(), version.clone()));
             }
-            values.push(ReadValue {
-                value,
-                source: Source::Committed(version),
-            });
+            values.push(ReadValue { value, source: Source::Committed(version) });
         }
         if holes.is_empty() {
             return turn.reply(get.ticket, Answer::Values(values));
         }
-        let purpose = Purpose::Values {
-            ticket: get.ticket,
-            txn: get.txn,
-            values,
-            holes,
-        };
-        self.ask(
-            turn,
-            Ask::Versions(wanted),
-            purpose,
-            Some(self.config.request_within),
-        );
+        let purpose = Purpose::Values { ticket: get.ticket, txn: get.txn, values, holes };
+        self.ask(turn, Ask::Versions(wanted), purpose, Some(self.config.request_within));
     }
 
     /// The bytes that a get was waiting for came.
@@ -293,8 +258,5 @@ impl Node {
 fn pin_of(plain: &PlainValue) -> ForeignPin {
     // A fixed seed: the hash travels to other nodes.
     let hash = FixedState::with_seed(0).hash_one(&plain.value[..]);
-    ForeignPin {
-        timestamp: plain.timestamp,
-        hash,
-    }
+    ForeignPin { timestamp: plain.timestamp, hash }
 }

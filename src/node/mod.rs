@@ -117,7 +117,8 @@ impl Node {
         }
     }
 
-    /// Learns a commit from the store's log. To be called for all of them before the first event.
+    /// Learns a commit whose record is durable; from here on reads see it. To be called for all of the
+    /// store's log before the first event.
     pub fn load(&mut self, commit: &Arc<Commit>) {
         self.clock.observe(commit.version.timestamp);
         self.index.install(commit);
@@ -129,23 +130,11 @@ impl Node {
         match event {
             Event::Start { ticket, id } => self.start(turn, ticket, id),
             Event::Get { ticket, txn, keys } => self.get(turn, ticket, txn, keys),
-            Event::Put {
-                ticket,
-                txn: Some(txn),
-                writes,
-            } => self.put(turn, ticket, &txn, writes),
-            Event::Put {
-                ticket,
-                txn: None,
-                writes,
-            } => self.put_alone(turn, ticket, writes),
+            Event::Put { ticket, txn: Some(txn), writes } => self.put(turn, ticket, &txn, writes),
+            Event::Put { ticket, txn: None, writes } => self.put_alone(turn, ticket, writes),
             Event::Commit { ticket, txn } => self.commit(turn, ticket, &txn),
             Event::Abort { ticket, txn } => self.abort(turn, ticket, &txn),
-            Event::Continue {
-                ticket,
-                txn,
-                upstream,
-            } => {
+            Event::Continue { ticket, txn, upstream } => {
                 self.continue_from(turn, ticket, &txn, upstream);
             }
             Event::Stored { op, result } => self.stored(turn, op, result),
@@ -181,17 +170,9 @@ impl Node {
     /// Asks the store. With `within`, the request behind it is answered after that time in any case.
     fn ask(&mut self, turn: &mut Turn<'_>, ask: Ask, purpose: Purpose, within: Option<Duration>) {
         let op = self.ops.next_id();
-        let deadline = within.map(|time| {
-            self.timers
-                .set(turn.now.elapsed + time, Timer::Deadline(op))
-        });
-        let entry = Op {
-            ask: ask.clone(),
-            purpose,
-            failures: 0,
-            last_error: None,
-            deadline,
-        };
+        let deadline =
+            within.map(|time| self.timers.set(turn.now.elapsed + time, Timer::Deadline(op)));
+        let entry = Op { ask: ask.clone(), purpose, failures: 0, last_error: None, deadline };
         self.ops.insert(op, entry);
         turn.effects.push(Effect::Store { op, ask });
     }
@@ -205,10 +186,7 @@ impl Node {
             self.timers.cancel(timer);
         }
         self.ended.note_aborted(id.clone(), why.clone());
-        turn.effects.push(Effect::Ended {
-            attempt: id.clone(),
-            end: End::Aborted(why),
-        });
+        turn.effects.push(Effect::Ended { attempt: id.clone(), end: End::Aborted(why) });
     }
 
     /// Why an attempt cannot be used, if it cannot; otherwise notes that it was used now.

@@ -39,12 +39,7 @@ pub(super) enum Purpose {
     /// To find foreign values for a get.
     Plain { get: Get },
     /// To fetch the values that a get has chosen.
-    Values {
-        ticket: Ticket,
-        txn: Option<AttemptId>,
-        values: Vec<ReadValue>,
-        holes: Vec<usize>,
-    },
+    Values { ticket: Ticket, txn: Option<AttemptId>, values: Vec<ReadValue>, holes: Vec<usize> },
     /// Nobody waits.
     Publish,
 }
@@ -66,10 +61,7 @@ pub(super) struct Ops {
 
 impl Ops {
     pub(super) fn new(hasher: &FixedState) -> Self {
-        Self {
-            open: Map::with_hasher(hasher.clone()),
-            asked: 0,
-        }
+        Self { open: Map::with_hasher(hasher.clone()), asked: 0 }
     }
 
     pub(super) fn next_id(&mut self) -> OpId {

@@ -43,26 +43,18 @@ impl Node {
         let limits = &self.config;
         if value.len() > limits.value_bytes_max {
             let max = limits.value_bytes_max;
-            return Err(Refusal::ValueTooLarge {
-                bytes: value.len(),
-                max,
-            });
+            return Err(Refusal::ValueTooLarge { bytes: value.len(), max });
         }
         let Some(attempt) = self.attempts.get(txn) else {
             return Err(Refusal::Unknown);
         };
         let bytes = attempt.writes.bytes_after(key, value);
         if bytes > limits.txn_bytes_max {
-            return Err(Refusal::TransactionTooLarge {
-                bytes,
-                max: limits.txn_bytes_max,
-            });
+            return Err(Refusal::TransactionTooLarge { bytes, max: limits.txn_bytes_max });
         }
         let others = self.attempts.buffered_bytes() - attempt.writes.bytes();
         if others + bytes > limits.buffer_bytes_max {
-            return Err(Refusal::BuffersFull {
-                max: limits.buffer_bytes_max,
-            });
+            return Err(Refusal::BuffersFull { max: limits.buffer_bytes_max });
         }
         Ok(())
     }

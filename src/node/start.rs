@@ -38,12 +38,7 @@ impl Node {
         }
         self.fence(turn, &base);
         let within = Some(self.config.request_within);
-        self.ask(
-            turn,
-            Ask::Outcome(base.clone()),
-            Purpose::Start { ticket, base },
-            within,
-        );
+        self.ask(turn, Ask::Outcome(base.clone()), Purpose::Start { ticket, base }, within);
     }
 
     /// The store was asked for the outcome of an id that a client wants to try again.
@@ -118,14 +113,7 @@ impl Node {
         };
         let committed = matches!(decided, Decided::Committed(_));
         let why = (!committed).then_some(Refusal::SettledAborted);
-        turn.reply(
-            ticket,
-            Answer::Decided {
-                id: base.to_string(),
-                committed,
-                why,
-            },
-        );
+        turn.reply(ticket, Answer::Decided { id: base.to_string(), committed, why });
         true
     }
 
@@ -163,19 +151,12 @@ impl Node {
         };
         let at = turn.now.elapsed + within;
         let timer = self.timers.set(at, Timer::Waiter(attempt.clone(), ticket));
-        waiters.push(Waiter {
-            ticket,
-            wants,
-            timer,
-        });
+        waiters.push(Waiter { ticket, wants, timer });
         true
     }
 }
 
 /// No attempt was begun, so none is named.
 fn refused_start(why: Refusal) -> Answer {
-    Answer::Undecided {
-        id: String::new(),
-        why,
-    }
+    Answer::Undecided { id: String::new(), why }
 }

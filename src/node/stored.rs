@@ -37,12 +37,7 @@ impl Node {
                 self.plain_found(turn, get, asked, found);
             }
             (
-                Purpose::Values {
-                    ticket,
-                    txn,
-                    values,
-                    holes,
-                },
+                Purpose::Values { ticket, txn, values, holes },
                 Ask::Versions(wanted),
                 StoreResult::Versions(Ok(found)),
             ) => {

@@ -47,10 +47,7 @@ impl Timers {
     }
 
     pub(super) fn pop_due(&mut self, elapsed: Duration) -> Option<Timer> {
-        let due = self
-            .queue
-            .first_entry()
-            .filter(|entry| entry.key().0 <= elapsed)?;
+        let due = self.queue.first_entry().filter(|entry| entry.key().0 <= elapsed)?;
         Some(due.remove())
     }
 }

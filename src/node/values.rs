@@ -52,13 +52,8 @@ pub(super) struct Values {
 impl Values {
     pub(super) fn new(bytes_max: u64, hasher: &FixedState) -> Self {
         let items = (bytes_max as usize / TYPICAL_VALUE_BYTES).clamp(64, 1 << 20);
-        let cache = Cache::with(
-            items,
-            bytes_max,
-            ByBytes,
-            hasher.clone(),
-            DefaultLifecycle::default(),
-        );
+        let cache =
+            Cache::with(items, bytes_max, ByBytes, hasher.clone(), DefaultLifecycle::default());
         Self { cache }
     }
 
@@ -88,11 +83,7 @@ const ABSENT_KEYS_MAX: usize = 65_536;
 
 impl Absent {
     pub(super) fn new(keep: Duration, hasher: &FixedState) -> Self {
-        Self {
-            until: Map::with_hasher(hasher.clone()),
-            order: VecDeque::new(),
-            keep,
-        }
+        Self { until: Map::with_hasher(hasher.clone()), order: VecDeque::new(), keep }
     }
 
     pub(super) fn note(&mut self, key: Key, elapsed: Duration) {
@@ -100,10 +91,7 @@ impl Absent {
         self.until.insert(key.clone(), until);
         self.order.push_back((until, key));
         while self.order.len() > ABSENT_KEYS_MAX
-            || self
-                .order
-                .front()
-                .is_some_and(|(until, _)| *until <= elapsed)
+            || self.order.front().is_some_and(|(until, _)| *until <= elapsed)
         {
             let Some((expired, key)) = self.order.pop_front() else {
                 break;

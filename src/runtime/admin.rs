@@ -42,11 +42,7 @@ pub(super) async fn serve(
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
-        .with_state(Admin {
-            worker,
-            prometheus,
-            about,
-        });
+        .with_state(Admin { worker, prometheus, about });
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the admin endpoint ended");
     }
@@ -81,11 +77,7 @@ async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
         Some(_) => (false, "draining"),
         None => (false, "ended"),
     };
-    let code = if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     // The commit log was read and the sockets were bound before this endpoint opened.
     let checks = serde_json::json!({
         "ready": ready,
@@ -96,10 +88,7 @@ async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
 
 async fn status(State(admin): State<Admin>) -> impl IntoResponse {
     let Some((node, sockets)) = admin.worker.status().await else {
-        return (
-            StatusCode::SERVICE_UNAVAILABLE,
-            Json(serde_json::Value::Null),
-        );
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(serde_json::Value::Null));
     };
     let shown = serde_json::json!({ "sidecar": admin.about, "node": node, "sockets": sockets });
     (StatusCode::OK, Json(shown))

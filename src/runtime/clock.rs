@@ -14,9 +14,7 @@ pub struct Clock {
 impl Clock {
     /// A clock whose elapsed time begins now.
     pub fn start() -> Self {
-        Self {
-            began: Instant::now(),
-        }
+        Self { began: Instant::now() }
     }
 
     /// Time since the start, on the monotonic clock.
@@ -26,14 +24,9 @@ impl Clock {
 
     /// Both clocks at once.
     pub fn now(&self) -> Now {
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall_ns = u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX);
-        Now {
-            wall_ns,
-            elapsed: self.elapsed(),
-        }
+        Now { wall_ns, elapsed: self.elapsed() }
     }
 }
 

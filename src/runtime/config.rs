@@ -49,10 +49,7 @@ pub enum ConfigError {
 }
 
 fn hint(nearest: &Option<String>) -> String {
-    nearest
-        .as_ref()
-        .map(|name| format!("; did you mean {name:?}?"))
-        .unwrap_or_default()
+    nearest.as_ref().map(|name| format!("; did you mean {name:?}?")).unwrap_or_default()
 }
 
 /// Where versions and commits are kept.
@@ -206,10 +203,7 @@ impl Settings {
                 "{} is less than ten times txn-lifetime ({}), so a retry could outlive the memory of its outcome",
                 self.retry_window, self.txn_lifetime
             );
-            return Err(ConfigError::Value {
-                name: "retry-window",
-                why,
-            });
+            return Err(ConfigError::Value { name: "retry-window", why });
         }
         let counts = [
             ("value-bytes-max", self.value_bytes_max),
@@ -222,31 +216,19 @@ impl Settings {
         ];
         for (name, value) in counts {
             if value == 0 {
-                return Err(ConfigError::Value {
-                    name,
-                    why: "0 would serve nobody".to_owned(),
-                });
+                return Err(ConfigError::Value { name, why: "0 would serve nobody".to_owned() });
             }
         }
         if self.reply_sockets_max > 900 {
-            let why = format!(
-                "{} is more than 900; libzmq allows no more",
-                self.reply_sockets_max
-            );
-            return Err(ConfigError::Value {
-                name: "reply-sockets-max",
-                why,
-            });
+            let why = format!("{} is more than 900; libzmq allows no more", self.reply_sockets_max);
+            return Err(ConfigError::Value { name: "reply-sockets-max", why });
         }
         if self.message_bytes_max < self.value_bytes_max {
             let why = format!(
                 "{} is less than value-bytes-max ({}), so the largest values could not be sent",
                 self.message_bytes_max, self.value_bytes_max
             );
-            return Err(ConfigError::Value {
-                name: "message-bytes-max",
-                why,
-            });
+            return Err(ConfigError::Value { name: "message-bytes-max", why });
         }
         Ok(())
     }
@@ -266,26 +248,14 @@ impl Settings {
 }
 
 fn read_file(path: &Path) -> Result<Options, ConfigError> {
-    let read = |source| ConfigError::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let read = |source| ConfigError::Read { path: path.to_owned(), source };
     let text = std::fs::read_to_string(path).map_err(read)?;
-    let invalid = |why: String| ConfigError::Parse {
-        path: path.to_owned(),
-        why,
-    };
-    let table: toml::Table = text
-        .parse()
-        .map_err(|e: toml::de::Error| invalid(e.to_string()))?;
+    let invalid = |why: String| ConfigError::Parse { path: path.to_owned(), why };
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| invalid(e.to_string()))?;
     let known = option_names();
     if let Some(name) = table.keys().find(|name| !known.contains(name)) {
         let nearest = nearest(name, &known);
-        return Err(ConfigError::Unknown {
-            path: path.to_owned(),
-            name: name.clone(),
-            nearest,
-        });
+        return Err(ConfigError::Unknown { path: path.to_owned(), name: name.clone(), nearest });
     }
     toml::from_str(&text).map_err(|error| invalid(error.to_string()))
 }
@@ -297,10 +267,7 @@ fn option_names() -> Vec<String> {
         _options: Options,
     }
     let command = OnlyOptions::command();
-    command
-        .get_arguments()
-        .filter_map(|arg| arg.get_long().map(str::to_owned))
-        .collect()
+    command.get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)).collect()
 }
 
 fn nearest(name: &str, known: &[String]) -> Option<String> {
@@ -322,10 +289,7 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
-        let given = Options {
-            txn_timeout: Some(5.0),
-            ..Options::default()
-        };
+        let given = Options { txn_timeout: Some(5.0), ..Options::default() };
         let settings = load("txn-timeout = 7\nkeys-max = 9", given).unwrap();
         assert_eq!((settings.txn_timeout, settings.keys_max), (5.0, 9));
         assert_eq!(settings.txn_max, 250_000);
@@ -340,16 +304,9 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_refused_with_the_nearest() {
-        let error = load("txn-timout = 7", Options::default())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("\"txn-timout\"") && error.contains("\"txn-timeout\""),
-            "{error}"
-        );
-        let error = load("xyzzyplugh = 7", Options::default())
-            .unwrap_err()
-            .to_string();
+        let error = load("txn-timout = 7", Options::default()).unwrap_err().to_string();
+        assert!(error.contains("\"txn-timout\"") && error.contains("\"txn-timeout\""), "{error}");
+        let error = load("xyzzyplugh = 7", Options::default()).unwrap_err().to_string();
         assert!(!error.contains("did you mean"), "{error}");
     }
 

@@ -100,39 +100,16 @@ fn describe() {
         Unit::Seconds,
         "Time from a request's receipt to its answer, by kind"
     );
-    describe_counter!(
-        "aft_transactions_ended_total",
-        "Transactions ended, by how and why"
-    );
-    describe_counter!(
-        "aft_bad_requests_total",
-        "Messages that could not be served, by reason"
-    );
-    describe_counter!(
-        "aft_replies_dropped_total",
-        "Answers that could not be delivered"
-    );
+    describe_counter!("aft_transactions_ended_total", "Transactions ended, by how and why");
+    describe_counter!("aft_bad_requests_total", "Messages that could not be served, by reason");
+    describe_counter!("aft_replies_dropped_total", "Answers that could not be delivered");
     describe_gauge!("aft_transactions_running", "Transactions that run now");
-    describe_gauge!(
-        "aft_buffered_bytes",
-        Unit::Bytes,
-        "Writes buffered by running transactions"
-    );
-    describe_gauge!(
-        "aft_store_operations",
-        "Questions to the store that are open"
-    );
+    describe_gauge!("aft_buffered_bytes", Unit::Bytes, "Writes buffered by running transactions");
+    describe_gauge!("aft_store_operations", "Questions to the store that are open");
     describe_gauge!("aft_index_keys", "Keys with a committed version known here");
     describe_gauge!("aft_index_versions", "Committed versions known here");
     describe_gauge!("aft_cache_bytes", Unit::Bytes, "Values cached");
-    describe_gauge!(
-        "aft_requests_waiting",
-        "Requests that wait for their answer"
-    );
+    describe_gauge!("aft_requests_waiting", "Requests that wait for their answer");
     describe_gauge!("aft_reply_sockets", "Sockets open for answers");
-    describe_gauge!(
-        "aft_reply_bytes_queued",
-        Unit::Bytes,
-        "Answers waiting for slow clients"
-    );
+    describe_gauge!("aft_reply_bytes_queued", Unit::Bytes, "Answers waiting for slow clients");
 }

@@ -68,11 +68,7 @@ impl History {
             Event::Get { ticket, txn, keys } => {
                 self.asked.insert(*ticket, (txn.clone(), keys.clone()));
             }
-            Event::Put {
-                ticket,
-                txn: Some(txn),
-                writes,
-            } => {
+            Event::Put { ticket, txn: Some(txn), writes } => {
                 let keys = writes.iter().map(|(key, _)| key.clone()).collect();
                 self.asked.insert(*ticket, (Some(txn.clone()), keys));
             }
@@ -86,13 +82,7 @@ impl History {
         match (answer, asked) {
             (Answer::Started(attempt), _) => {
                 let session = self.sessions.of(reply_address.to_owned());
-                self.running.insert(
-                    attempt.clone(),
-                    Running {
-                        session,
-                        ..Running::default()
-                    },
-                );
+                self.running.insert(attempt.clone(), Running { session, ..Running::default() });
             }
             (Answer::Values(values), Some((Some(txn), keys))) => {
                 let mut running = self.running.remove(&txn).unwrap_or_default();
@@ -100,18 +90,12 @@ impl History {
                 self.running.insert(txn, running);
             }
             (Answer::Values(values), Some((None, keys))) => {
-                let mut alone = Running {
-                    session: self.lone_session(),
-                    ..Running::default()
-                };
+                let mut alone = Running { session: self.lone_session(), ..Running::default() };
                 self.note_reads(&mut alone, keys, values);
                 self.write_transaction(&alone);
             }
             (Answer::Written(results), Some((Some(txn), keys))) => {
-                let written = keys
-                    .into_iter()
-                    .zip(results)
-                    .filter(|(_, result)| result.is_ok());
+                let written = keys.into_iter().zip(results).filter(|(_, result)| result.is_ok());
                 for (key, _) in written {
                     self.last_value += 1;
                     let value = self.last_value;
@@ -119,11 +103,7 @@ impl History {
                         continue;
                     };
                     running.own.insert(key.clone(), value);
-                    running.operations.push(Operation {
-                        is_write: true,
-                        key,
-                        value,
-                    });
+                    running.operations.push(Operation { is_write: true, key, value });
                 }
             }
             _ => {}
@@ -160,11 +140,7 @@ impl History {
                 Source::Nothing => 0,
                 source => self.value_of(&key, source),
             };
-            running.operations.push(Operation {
-                is_write: false,
-                key,
-                value,
-            });
+            running.operations.push(Operation { is_write: false, key, value });
         }
     }
 
@@ -177,35 +153,19 @@ impl History {
         let value = self.last_value;
         self.values.insert((key.clone(), source.clone()), value);
         let session = self.lone_session();
-        let operations = vec![Operation {
-            is_write: true,
-            key: key.clone(),
-            value,
-        }];
-        self.write_transaction(&Running {
-            session,
-            operations,
-            ..Running::default()
-        });
+        let operations = vec![Operation { is_write: true, key: key.clone(), value }];
+        self.write_transaction(&Running { session, operations, ..Running::default() });
         value
     }
 
     fn write_commit(&mut self, commit: &Commit, session: u64) {
-        let mut running = Running {
-            session,
-            ..Running::default()
-        };
+        let mut running = Running { session, ..Running::default() };
         for written in &commit.keys {
             self.last_value += 1;
             let source = Source::Committed(commit.version.clone());
-            self.values
-                .insert((written.key.clone(), source), self.last_value);
+            self.values.insert((written.key.clone(), source), self.last_value);
             let key = written.key.clone();
-            running.operations.push(Operation {
-                is_write: true,
-                key,
-                value: self.last_value,
-            });
+            running.operations.push(Operation { is_write: true, key, value: self.last_value });
         }
         self.write_transaction(&running);
     }
@@ -215,12 +175,7 @@ impl History {
             return;
         }
         self.last_transaction += 1;
-        for Operation {
-            is_write,
-            key,
-            value,
-        } in &running.operations
-        {
+        for Operation { is_write, key, value } in &running.operations {
             let letter = if *is_write { 'w' } else { 'r' };
             let key = self.keys.of(key.clone());
             let (session, transaction) = (running.session, self.last_transaction);

@@ -10,9 +10,7 @@ pub fn init(filter: &str, format: LogFormat) -> Result<(), ConfigError> {
         name: "log",
         why: format!("{error}; use error, warn, info, debug, trace, or directives like aft=debug"),
     })?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let done = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),

@@ -90,10 +90,7 @@ pub fn run(settings: &Settings) -> Result<(), SidecarError> {
     let mut node = new_node(settings, store.has_plain_keys())?;
     let commits = runtime.block_on(load(&*store, &mut node, history.as_mut()))?;
 
-    let limits = OutboxLimits {
-        peers_max: settings.reply_sockets_max,
-        ..OutboxLimits::default()
-    };
+    let limits = OutboxLimits { peers_max: settings.reply_sockets_max, ..OutboxLimits::default() };
     let mut sockets = Sockets::new(limits)?;
     let limits = RequestLimits {
         message_bytes_max: settings.message_bytes_max,
@@ -139,10 +136,7 @@ fn announce(settings: &Settings, commits: usize) {
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
@@ -153,9 +147,7 @@ async fn open_admin(settings: &Settings) -> Result<Option<tokio::net::TcpListene
     match admin::listen(address).await {
         Ok(listener) => {
             // The port may have been left to the system to choose.
-            let address = listener
-                .local_addr()
-                .map_err(system("the admin port's number"))?;
+            let address = listener.local_addr().map_err(system("the admin port's number"))?;
             tracing::info!(%address, "admin endpoint");
             Ok(Some(listener))
         }
@@ -169,10 +161,9 @@ async fn open_admin(settings: &Settings) -> Result<Option<tokio::net::TcpListene
 
 fn open_store(settings: &Settings) -> Result<Arc<dyn Storage>, SidecarError> {
     Ok(match settings.storage {
-        StorageKind::Embedded => Arc::new(EmbeddedStore::open(
-            &settings.data_dir,
-            EmbeddedOptions::default(),
-        )?),
+        StorageKind::Embedded => {
+            Arc::new(EmbeddedStore::open(&settings.data_dir, EmbeddedOptions::default())?)
+        }
         StorageKind::Memory => Arc::new(MemoryStore::default()),
     })
 }
@@ -182,10 +173,7 @@ fn open_history(settings: &Settings) -> Result<Option<History>, SidecarError> {
     if path.as_os_str().is_empty() {
         return Ok(None);
     }
-    let failed = |source| SidecarError::History {
-        path: path.clone(),
-        source,
-    };
+    let failed = |source| SidecarError::History { path: path.clone(), source };
     History::create(path).map(Some).map_err(failed)
 }
 
@@ -222,10 +210,7 @@ async fn load(
     let mut position = LogPosition::default();
     let mut commits = 0;
     loop {
-        let page = store
-            .commits_since(&position)
-            .await
-            .map_err(SidecarError::Log)?;
+        let page = store.commits_since(&position).await.map_err(SidecarError::Log)?;
         for commit in &page.commits {
             node.load(commit);
             if let Some(history) = &mut history {

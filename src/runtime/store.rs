@@ -25,16 +25,11 @@ pub(super) struct StoreDriver {
 impl StoreDriver {
     /// `waker` is told when [`next`](Self::next) may have something.
     pub(super) fn new(store: Arc<dyn Storage>, waker: Waker) -> Self {
-        Self {
-            store,
-            open: FuturesUnordered::new(),
-            waker,
-        }
+        Self { store, open: FuturesUnordered::new(), waker }
     }
 
     pub(super) fn ask(&self, op: OpId, ask: Ask) {
-        self.open
-            .push(Box::pin(answer(self.store.clone(), op, ask)));
+        self.open.push(Box::pin(answer(self.store.clone(), op, ask)));
     }
 
     /// One more answer, if there is one.
@@ -54,11 +49,9 @@ async fn answer(store: Arc<dyn Storage>, op: OpId, ask: Ask) -> Event {
         Ask::Outcome(id) => StoreResult::Outcome(store.outcome(&id).await),
         Ask::Versions(wanted) => StoreResult::Versions(store.versions(&wanted).await),
         Ask::Plain(keys) => StoreResult::Plain(store.plain(&keys).await),
-        Ask::Publish {
-            key,
-            version,
-            value,
-        } => StoreResult::Published(store.publish(&key, &version, &value).await),
+        Ask::Publish { key, version, value } => {
+            StoreResult::Published(store.publish(&key, &version, &value).await)
+        }
     };
     Event::Stored { op, result }
 }

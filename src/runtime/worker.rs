@@ -100,10 +100,7 @@ impl Worker {
     }
 
     pub(super) fn handle(&self) -> Handle {
-        Handle {
-            commands: self.commands.clone(),
-            wake: self.wake.clone(),
-        }
+        Handle { commands: self.commands.clone(), wake: self.wake.clone() }
     }
 
     /// Serves until drained.
@@ -178,11 +175,7 @@ impl Worker {
     fn tick(&mut self) {
         let now = self.clock.now();
         self.sockets.outbox().tick(now.elapsed);
-        if self
-            .node
-            .next_deadline()
-            .is_some_and(|due| due <= now.elapsed)
-        {
+        if self.node.next_deadline().is_some_and(|due| due <= now.elapsed) {
             self.handle_event(now, Event::Tick);
         }
     }
@@ -206,8 +199,7 @@ impl Worker {
                 }
                 let sockets = &mut self.sockets;
                 if let Some(done) = self.frontend.answer(sockets, ticket, answer, now.wall_ns) {
-                    self.counters
-                        .answered(done.kind, now.elapsed.saturating_sub(done.since));
+                    self.counters.answered(done.kind, now.elapsed.saturating_sub(done.since));
                 }
             }
             Effect::Store { op, ask } => self.store.ask(op, ask),
@@ -221,11 +213,8 @@ impl Worker {
     }
 
     fn sleep_for(&mut self) -> Option<Duration> {
-        let deadlines = [
-            self.node.next_deadline(),
-            self.sockets.outbox().next_tick(),
-            self.drain_until,
-        ];
+        let deadlines =
+            [self.node.next_deadline(), self.sockets.outbox().next_tick(), self.drain_until];
         let next = deadlines.into_iter().flatten().min()?;
         Some(next.saturating_sub(self.clock.elapsed()))
     }

@@ -11,21 +11,13 @@ use crate::wire::{TransactionRecord, TransactionStatus};
 
 /// A commit as it is stored.
 pub(super) fn encode_commit(commit: &Commit) -> Vec<u8> {
-    let fresh = commit
-        .keys
-        .iter()
-        .enumerate()
-        .filter(|(_, written)| written.fresh);
+    let fresh = commit.keys.iter().enumerate().filter(|(_, written)| written.fresh);
     TransactionRecord {
         id: commit.version.writer.to_string(),
         timestamp: commit.version.timestamp.0.cast_signed(),
         status: TransactionStatus::Committed as i32,
         replica_id: commit.replica.to_string(),
-        write_set: commit
-            .keys
-            .iter()
-            .map(|written| written.key.to_string())
-            .collect(),
+        write_set: commit.keys.iter().map(|written| written.key.to_string()).collect(),
         fresh: fresh.map(|(place, _)| place as u32).collect(),
         ..TransactionRecord::default()
     }
@@ -47,10 +39,7 @@ pub(super) fn decode_commit(bytes: Bytes) -> Result<Commit, StorageError> {
         let fresh = record.fresh.contains(&(place as u32));
         keys.push(WrittenKey { key, fresh });
     }
-    let version = Version {
-        timestamp: Timestamp(timestamp),
-        writer,
-    };
+    let version = Version { timestamp: Timestamp(timestamp), writer };
     Ok(Commit::new(version, keys, Arc::from(record.replica_id)))
 }
 

@@ -57,20 +57,13 @@ impl MemoryStore {
     /// [`Storage::settle_aborted`], now.
     pub fn settle_aborted_now(&self, id: &BaseId) -> Outcome {
         let mut state = self.state.lock();
-        state
-            .outcomes
-            .entry(id.clone())
-            .or_insert(Outcome::Aborted)
-            .clone()
+        state.outcomes.entry(id.clone()).or_insert(Outcome::Aborted).clone()
     }
 
     /// [`Storage::versions`], now.
     pub fn versions_now(&self, wanted: &[(Key, Version)]) -> Vec<Option<Bytes>> {
         let state = self.state.lock();
-        wanted
-            .iter()
-            .map(|name| state.versions.get(name).cloned())
-            .collect()
+        wanted.iter().map(|name| state.versions.get(name).cloned()).collect()
     }
 
     /// All commits, in log order.
@@ -91,26 +84,13 @@ impl MemoryStore {
     /// [`Storage::plain`], now.
     pub fn plain_now(&self, keys: &[Key]) -> Vec<Option<PlainValue>> {
         let state = self.state.lock();
-        keys.iter()
-            .map(|key| state.plain.get(key).cloned())
-            .collect()
+        keys.iter().map(|key| state.plain.get(key).cloned()).collect()
     }
 
     fn write_plain(&self, key: &Key, timestamp: u64, value: Bytes, published: bool) {
         let mut state = self.state.lock();
-        if state
-            .plain
-            .get(key)
-            .is_none_or(|before| timestamp >= before.timestamp)
-        {
-            state.plain.insert(
-                key.clone(),
-                PlainValue {
-                    timestamp,
-                    value,
-                    published,
-                },
-            );
+        if state.plain.get(key).is_none_or(|before| timestamp >= before.timestamp) {
+            state.plain.insert(key.clone(), PlainValue { timestamp, value, published });
         }
     }
 
@@ -119,9 +99,7 @@ impl MemoryStore {
             Ok(bytes) => u64::from_be_bytes(bytes) as usize,
             Err(_) if position.0.is_empty() => 0,
             Err(_) => {
-                return Err(StorageError::Damaged(
-                    "not a position of this log".to_owned(),
-                ));
+                return Err(StorageError::Damaged("not a position of this log".to_owned()));
             }
         };
         let state = self.state.lock();
@@ -129,11 +107,7 @@ impl MemoryStore {
         let commits: Vec<_> = rest.iter().take(PAGE_COMMITS_MAX).cloned().collect();
         let next = (begin + commits.len()) as u64;
         let end = commits.len() == rest.len();
-        Ok(LogPage {
-            commits,
-            next: LogPosition(next.to_be_bytes().to_vec().into()),
-            end,
-        })
+        Ok(LogPage { commits, next: LogPosition(next.to_be_bytes().to_vec().into()), end })
     }
 }
 

@@ -23,23 +23,13 @@ impl Inbox {
         message_bytes_max: usize,
     ) -> Result<Self, TransportError> {
         let failed = |what| {
-            move |source| TransportError::Socket {
-                what,
-                endpoint: endpoint.to_owned(),
-                source,
-            }
+            move |source| TransportError::Socket { what, endpoint: endpoint.to_owned(), source }
         };
-        let socket = context
-            .socket(zmq::PULL)
-            .map_err(failed("create the socket for"))?;
+        let socket = context.socket(zmq::PULL).map_err(failed("create the socket for"))?;
         let bytes_max = i64::try_from(message_bytes_max).unwrap_or(i64::MAX);
         socket.set_linger(0).map_err(failed("configure"))?;
-        socket
-            .set_rcvhwm(WAITING_MAX)
-            .map_err(failed("configure"))?;
-        socket
-            .set_maxmsgsize(bytes_max)
-            .map_err(failed("configure"))?;
+        socket.set_rcvhwm(WAITING_MAX).map_err(failed("configure"))?;
+        socket.set_maxmsgsize(bytes_max).map_err(failed("configure"))?;
         socket.bind(endpoint).map_err(failed("bind"))?;
         Ok(Self { socket })
     }
@@ -49,10 +39,7 @@ impl Inbox {
         let first = self.socket.recv_msg(zmq::DONTWAIT).ok()?;
         let mut more = first.get_more();
         while more {
-            more = self
-                .socket
-                .recv_msg(zmq::DONTWAIT)
-                .is_ok_and(|part| part.get_more());
+            more = self.socket.recv_msg(zmq::DONTWAIT).is_ok_and(|part| part.get_more());
         }
         if first.len() <= COPY_BYTES_MAX {
             return Some(Bytes::copy_from_slice(&first));

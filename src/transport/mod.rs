@@ -50,18 +50,12 @@ impl Sockets {
     pub fn new(limits: OutboxLimits) -> Result<Self, TransportError> {
         let context = zmq::Context::new();
         let outbox = Outbox::new(context.clone(), limits);
-        Ok(Self {
-            context,
-            inboxes: Vec::new(),
-            outbox,
-            wake: Arc::new(Wake::new()?),
-        })
+        Ok(Self { context, inboxes: Vec::new(), outbox, wake: Arc::new(Wake::new()?) })
     }
 
     /// Binds one more PULL socket. Its number is how many were bound before.
     pub fn bind(&mut self, endpoint: &str, message_bytes_max: usize) -> Result<(), TransportError> {
-        self.inboxes
-            .push(Inbox::bind(&self.context, endpoint, message_bytes_max)?);
+        self.inboxes.push(Inbox::bind(&self.context, endpoint, message_bytes_max)?);
         Ok(())
     }
 
@@ -90,26 +84,15 @@ impl Sockets {
         items.extend(self.inboxes.iter().map(|inbox| inbox.poll_item()));
         items.extend(slow.iter().map(|socket| socket.as_poll_item(zmq::POLLOUT)));
         // Rounded up: waking a moment before a deadline would only mean to sleep again.
-        let millis = timeout.map_or(-1, |time| {
-            time.as_micros().div_ceil(1000).min(60_000) as i64
-        });
+        let millis = timeout.map_or(-1, |time| time.as_micros().div_ceil(1000).min(60_000) as i64);
         // An interrupted poll is an empty one.
         let _ = zmq::poll(&mut items, millis);
         let (waked, rest) = items
             .split_first()
-            .map_or((false, &[][..]), |(first, rest)| {
-                (first.is_readable(), rest)
-            });
+            .map_or((false, &[][..]), |(first, rest)| (first.is_readable(), rest));
         let inboxes = rest.iter().take(self.inboxes.len()).enumerate();
-        readable.extend(
-            inboxes
-                .filter(|(_, item)| item.is_readable())
-                .map(|(number, _)| number),
-        );
-        let some_can_take_more = rest
-            .iter()
-            .skip(self.inboxes.len())
-            .any(|i| i.is_writable());
+        readable.extend(inboxes.filter(|(_, item)| item.is_readable()).map(|(number, _)| number));
+        let some_can_take_more = rest.iter().skip(self.inboxes.len()).any(|i| i.is_writable());
         drop(items);
         if waked {
             self.wake.clear();

@@ -127,11 +127,7 @@ impl Outbox {
     /// Hands on what slow peers can take by now.
     pub(super) fn flush(&mut self) {
         let elapsed = self.elapsed;
-        for peer in self
-            .peers
-            .values_mut()
-            .filter(|peer| !peer.queue.is_empty())
-        {
+        for peer in self.peers.values_mut().filter(|peer| !peer.queue.is_empty()) {
             while let Some(message) = peer.queue.pop_front() {
                 let bytes = message.len();
                 if let Err(Some(message)) = hand_over(&peer.socket, message) {
@@ -228,10 +224,7 @@ impl Outbox {
 
     /// Closes the socket that was unused for longest.
     fn close_one(&mut self) -> bool {
-        let oldest = self
-            .peers
-            .iter()
-            .min_by_key(|(_, peer)| (!peer.queue.is_empty(), peer.used));
+        let oldest = self.peers.iter().min_by_key(|(_, peer)| (!peer.queue.is_empty(), peer.used));
         let Some(endpoint) = oldest.map(|(endpoint, _)| endpoint.clone()) else {
             return false;
         };

@@ -20,10 +20,7 @@ pub struct Wake {
 impl Wake {
     pub(super) fn new() -> std::io::Result<Self> {
         let descriptor = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Self {
-            descriptor,
-            asleep: AtomicBool::new(false),
-        })
+        Ok(Self { descriptor, asleep: AtomicBool::new(false) })
     }
 
     /// The sleeper is about to sleep: from here on it wants to be waked.

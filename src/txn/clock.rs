@@ -22,10 +22,7 @@ pub struct HybridClock {
 impl HybridClock {
     /// A clock for a node whose tag is the low [`NODE_BITS`] bits of `node_tag`.
     pub fn new(node_tag: u64) -> Self {
-        Self {
-            node_tag: node_tag & (STEP - 1),
-            last: Timestamp(0),
-        }
+        Self { node_tag: node_tag & (STEP - 1), last: Timestamp(0) }
     }
 
     /// Follows a timestamp that was read from a record: everything given later is greater.
@@ -37,11 +34,7 @@ impl HybridClock {
     pub fn next(&mut self, wall_ns: u64) -> Timestamp {
         let floor = self.last.0.max(wall_ns);
         let same_step = (floor & !(STEP - 1)) | self.node_tag;
-        let next = if same_step > floor {
-            same_step
-        } else {
-            same_step.saturating_add(STEP)
-        };
+        let next = if same_step > floor { same_step } else { same_step.saturating_add(STEP) };
         self.last = Timestamp(next);
         self.last
     }

@@ -39,19 +39,12 @@ impl Commit {
     pub fn new(version: Version, mut keys: Vec<WrittenKey>, replica: Arc<str>) -> Self {
         keys.sort_by(|a, b| a.key.cmp(&b.key));
         keys.dedup_by(|a, b| a.key == b.key);
-        Self {
-            version,
-            keys,
-            replica,
-        }
+        Self { version, keys, replica }
     }
 
     /// The entry of `key` in the write set.
     pub fn written(&self, key: &Key) -> Option<&WrittenKey> {
-        let found = self
-            .keys
-            .binary_search_by(|written| written.key.cmp(key))
-            .ok()?;
+        let found = self.keys.binary_search_by(|written| written.key.cmp(key)).ok()?;
         self.keys.get(found)
     }
 }

@@ -69,9 +69,7 @@ pub struct LastWriterWins;
 
 impl Consistency for LastWriterWins {
     fn choose(&self, _key: &Key, versions: &[Arc<Commit>], _reads: &ReadSet) -> Choice {
-        versions.last().map_or(Choice::NoCommitted, |newest| {
-            Choice::Committed(newest.clone())
-        })
+        versions.last().map_or(Choice::NoCommitted, |newest| Choice::Committed(newest.clone()))
     }
 
     fn binds_reads(&self) -> bool {

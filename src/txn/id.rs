@@ -56,11 +56,7 @@ impl BaseId {
             return None;
         }
         let (seconds, nanos) = uuid.get_timestamp()?.to_unix();
-        Some(
-            seconds
-                .saturating_mul(1_000_000_000)
-                .saturating_add(u64::from(nanos)),
-        )
+        Some(seconds.saturating_mul(1_000_000_000).saturating_add(u64::from(nanos)))
     }
 }
 
@@ -130,10 +126,7 @@ pub struct IdSource {
 impl IdSource {
     /// A source for one incarnation of one node.
     pub fn new(seed: u64) -> Self {
-        Self {
-            hasher: FixedState::with_seed(seed),
-            drawn: 0,
-        }
+        Self { hasher: FixedState::with_seed(seed), drawn: 0 }
     }
 
     /// A new id (UUID version 7), named after the time at which it is made.

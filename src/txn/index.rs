@@ -18,22 +18,14 @@ pub struct VersionIndex {
 impl VersionIndex {
     /// An index that knows nothing.
     pub fn new(hasher: &FixedState) -> Self {
-        Self {
-            keys: Map::with_hasher(hasher.clone()),
-            versions: 0,
-            newest: Timestamp(0),
-        }
+        Self { keys: Map::with_hasher(hasher.clone()), versions: 0, newest: Timestamp(0) }
     }
 
     /// Makes a commit readable: all of its keys in one step. Doing it twice changes nothing.
     pub fn install(&mut self, commit: &Arc<Commit>) {
         for written in &commit.keys {
             let versions = self.keys.entry(written.key.clone()).or_default();
-            let newer = versions
-                .iter()
-                .rev()
-                .take_while(|v| v.version > commit.version)
-                .count();
+            let newer = versions.iter().rev().take_while(|v| v.version > commit.version).count();
             let place = versions.len() - newer;
             let known = place.checked_sub(1).and_then(|before| versions.get(before));
             if known.is_some_and(|v| v.version == commit.version) {

@@ -111,18 +111,12 @@ impl ReadSet {
                     && commit.written(pinned_key).is_some()
             });
             return older
-                || self
-                    .missing
-                    .iter()
-                    .any(|gone| gone != key && commit.written(gone).is_some());
+                || self.missing.iter().any(|gone| gone != key && commit.written(gone).is_some());
         }
         commit.keys.iter().map(|written| &written.key).any(|other| {
             other != key
                 && (self.missing.contains(other)
-                    || self
-                        .pins
-                        .get(other)
-                        .is_some_and(|pin| is_older(pin, &commit.version)))
+                    || self.pins.get(other).is_some_and(|pin| is_older(pin, &commit.version)))
         })
     }
 }

@@ -28,9 +28,7 @@ pub(super) fn check(address: &str, directory: &Directory) -> Result<String, Addr
         return Err(AddressError::Missing);
     }
     let shown = || address.chars().take(ADDRESS_BYTES_MAX).collect::<String>();
-    let path = address
-        .strip_prefix("ipc://")
-        .ok_or_else(|| AddressError::NotIpc(shown()))?;
+    let path = address.strip_prefix("ipc://").ok_or_else(|| AddressError::NotIpc(shown()))?;
     let name = directory
         .spellings()
         .iter()
@@ -74,17 +72,10 @@ mod tests {
             "ipc:///etc/x".to_owned(),
         ] {
             let refused = check(&outside, &directory);
-            assert_eq!(
-                refused,
-                Err(AddressError::Outside(outside.clone())),
-                "{outside}"
-            );
+            assert_eq!(refused, Err(AddressError::Outside(outside.clone())), "{outside}");
         }
         for other in ["tcp://10.0.0.1:80", "inproc://x", "get_0", "\u{0}"] {
-            assert_eq!(
-                check(other, &directory),
-                Err(AddressError::NotIpc(other.to_owned()))
-            );
+            assert_eq!(check(other, &directory), Err(AddressError::NotIpc(other.to_owned())));
         }
         assert_eq!(check("", &directory), Err(AddressError::Missing));
     }

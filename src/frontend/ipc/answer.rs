@@ -14,9 +14,7 @@ use crate::wire::{TransactionStatus, TransactionTag};
 
 pub(super) fn encode(pending: &Pending, answer: Answer, address: &str, wall_ns: u64) -> Vec<u8> {
     match &pending.asked {
-        Asked::Keys {
-            request_id, slots, ..
-        } => match answer {
+        Asked::Keys { request_id, slots, .. } => match answer {
             Answer::Values(values) => values_response(request_id, slots, &values, wall_ns),
             Answer::Written(results) => written_response(request_id, slots, &results),
             Answer::Refused(why) => refused_keys(&pending.asked, code(&why), &why.to_string()),
@@ -55,42 +53,21 @@ pub(super) fn bad_request(pending: &Pending, why: &BadRequest, address: &str) ->
 fn invalid_tag(id: String, status: TransactionStatus, detail: String, address: &str) -> Vec<u8> {
     let error = AnnaError::Invalid as i32;
     let address = address.to_owned();
-    TransactionTag {
-        id,
-        status: status as i32,
-        address,
-        error,
-        detail,
-    }
-    .encode_to_vec()
+    TransactionTag { id, status: status as i32, address, error, detail }.encode_to_vec()
 }
 
 fn tag(asked: &Asked, answer: Answer, address: &str) -> Vec<u8> {
     let (id, status, why) = match answer {
         Answer::Started(id) => (id.to_string(), TransactionStatus::Running, None),
-        Answer::Decided {
-            id,
-            committed: true,
-            ..
-        } => (id, TransactionStatus::Committed, None),
-        Answer::Decided {
-            id,
-            committed: false,
-            why,
-        } => (id, TransactionStatus::Aborted, why),
+        Answer::Decided { id, committed: true, .. } => (id, TransactionStatus::Committed, None),
+        Answer::Decided { id, committed: false, why } => (id, TransactionStatus::Aborted, why),
         Answer::Undecided { id, why } => (id, TransactionStatus::Running, Some(why)),
         other => return mismatch(asked, &other, address),
     };
     let error = why.as_ref().map_or(AnnaError::NoError, code) as i32;
     let detail = why.map(|why| why.to_string()).unwrap_or_default();
-    TransactionTag {
-        id,
-        status: status as i32,
-        address: address.to_owned(),
-        error,
-        detail,
-    }
-    .encode_to_vec()
+    TransactionTag { id, status: status as i32, address: address.to_owned(), error, detail }
+        .encode_to_vec()
 }
 
 /// The node answered something that does not belong to the question. A bug here, not the client's.
@@ -115,20 +92,11 @@ fn code(why: &Refusal) -> AnnaError {
 }
 
 fn refused_keys(asked: &Asked, error: AnnaError, detail: &str) -> Vec<u8> {
-    let Asked::Keys {
-        is_put,
-        request_id,
-        slots,
-    } = asked
-    else {
+    let Asked::Keys { is_put, request_id, slots } = asked else {
         return Vec::new();
     };
     let tuples = slots.iter().map(|slot| failed_tuple(slot, error));
-    let request_type = if *is_put {
-        RequestType::Put
-    } else {
-        RequestType::Get
-    };
+    let request_type = if *is_put { RequestType::Put } else { RequestType::Get };
     KeyResponse {
         r#type: request_type as i32,
         tuples: tuples.collect(),
@@ -141,11 +109,7 @@ fn refused_keys(asked: &Asked, error: AnnaError, detail: &str) -> Vec<u8> {
 
 fn failed_tuple(slot: &Slot, otherwise: AnnaError) -> KeyTuple {
     let error = slot.refused.as_ref().map_or(otherwise, |(error, _)| *error);
-    KeyTuple {
-        key: slot.key.clone(),
-        error: error as i32,
-        ..KeyTuple::default()
-    }
+    KeyTuple { key: slot.key.clone(), error: error as i32, ..KeyTuple::default() }
 }
 
 fn written_response(request_id: &str, slots: &[Slot], results: &[Result<(), Refusal>]) -> Vec<u8> {
@@ -157,11 +121,7 @@ fn written_response(request_id: &str, slots: &[Slot], results: &[Result<(), Refu
         }
     };
     let tuples = slots.iter().map(|slot| {
-        let result = if slot.refused.is_some() {
-            None
-        } else {
-            results.next()
-        };
+        let result = if slot.refused.is_some() { None } else { results.next() };
         let error = match (&slot.refused, result) {
             (Some((error, why)), _) => {
                 note(why);
@@ -174,12 +134,7 @@ fn written_response(request_id: &str, slots: &[Slot], results: &[Result<(), Refu
             (None, _) => AnnaError::NoError,
         };
         let lattice_type = LatticeType::Lww as i32;
-        KeyTuple {
-            key: slot.key.clone(),
-            lattice_type,
-            error: error as i32,
-            ..KeyTuple::default()
-        }
+        KeyTuple { key: slot.key.clone(), lattice_type, error: error as i32, ..KeyTuple::default() }
     });
     let tuples = tuples.collect();
     KeyResponse {
@@ -203,18 +158,11 @@ fn values_response(
     let tuples: Vec<ReadTuple<'_>> = slots
         .iter()
         .map(|slot| {
-            let value = if slot.refused.is_some() {
-                None
-            } else {
-                values.next()
-            };
+            let value = if slot.refused.is_some() { None } else { values.next() };
             ReadTuple::new(slot, value, wall_ns)
         })
         .collect();
-    let detail = slots
-        .iter()
-        .find_map(|slot| slot.refused.as_ref())
-        .map(|(_, why)| why.clone());
+    let detail = slots.iter().find_map(|slot| slot.refused.as_ref()).map(|(_, why)| why.clone());
     let frame = KeyResponse {
         r#type: RequestType::Get as i32,
         response_id: request_id.to_owned(),
@@ -243,16 +191,10 @@ struct ReadTuple<'a> {
 impl<'a> ReadTuple<'a> {
     fn new(slot: &Slot, value: Option<&'a ReadValue>, wall_ns: u64) -> Self {
         let Some(value) = value else {
-            return Self {
-                head: failed_tuple(slot, AnnaError::Timeout),
-                payload: None,
-            };
+            return Self { head: failed_tuple(slot, AnnaError::Timeout), payload: None };
         };
         let Some(bytes) = &value.value else {
-            return Self {
-                head: failed_tuple(slot, AnnaError::KeyDne),
-                payload: None,
-            };
+            return Self { head: failed_tuple(slot, AnnaError::KeyDne), payload: None };
         };
         let timestamp = match &value.source {
             Source::Committed(version) => version.timestamp.0,
@@ -260,21 +202,12 @@ impl<'a> ReadTuple<'a> {
             Source::OwnWrite | Source::Nothing => wall_ns,
         };
         let lattice_type = LatticeType::Lww as i32;
-        let head = KeyTuple {
-            key: slot.key.clone(),
-            lattice_type,
-            ..KeyTuple::default()
-        };
-        Self {
-            head,
-            payload: Some((timestamp, bytes)),
-        }
+        let head = KeyTuple { key: slot.key.clone(), lattice_type, ..KeyTuple::default() };
+        Self { head, payload: Some((timestamp, bytes)) }
     }
 
     fn len(&self) -> usize {
-        let payload = self
-            .payload
-            .map_or(0, |payload| nested_len(4, lww_len(payload)));
+        let payload = self.payload.map_or(0, |payload| nested_len(4, lww_len(payload)));
         self.head.encoded_len() + payload
     }
 
@@ -310,32 +243,18 @@ mod tests {
     use crate::wire::anna::LwwValue;
 
     fn slot(key: &str) -> Slot {
-        Slot {
-            key: key.to_owned(),
-            refused: None,
-        }
+        Slot { key: key.to_owned(), refused: None }
     }
 
     #[test]
     fn values_are_wrapped_once_and_echo_the_request() {
-        let version = Version {
-            timestamp: Timestamp(77),
-            writer: AttemptId::parse("t").expect("valid"),
-        };
+        let version =
+            Version { timestamp: Timestamp(77), writer: AttemptId::parse("t").expect("valid") };
         let large = Bytes::from(vec![7; 100_000]);
         let values = vec![
-            ReadValue {
-                value: Some(large.clone()),
-                source: Source::Committed(version),
-            },
-            ReadValue {
-                value: None,
-                source: Source::Nothing,
-            },
-            ReadValue {
-                value: Some(Bytes::new()),
-                source: Source::OwnWrite,
-            },
+            ReadValue { value: Some(large.clone()), source: Source::Committed(version) },
+            ReadValue { value: None, source: Source::Nothing },
+            ReadValue { value: Some(Bytes::new()), source: Source::OwnWrite },
         ];
         let mut slots = vec![slot("a"), slot("b"), slot(""), slot("c")];
         slots[2].refused = Some((AnnaError::Invalid, "empty".to_owned()));
@@ -346,11 +265,7 @@ mod tests {
         assert_eq!(response.response_id, "id-1");
         assert_eq!(response.r#type(), RequestType::Get);
         assert_eq!(response.detail, "empty");
-        let errors: Vec<_> = response
-            .tuples
-            .iter()
-            .map(|t| (t.key.as_str(), t.error()))
-            .collect();
+        let errors: Vec<_> = response.tuples.iter().map(|t| (t.key.as_str(), t.error())).collect();
         let expected = [
             ("a", AnnaError::NoError),
             ("b", AnnaError::KeyDne),

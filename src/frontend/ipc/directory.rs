@@ -58,16 +58,9 @@ pub struct Directory {
 impl Directory {
     /// Creates the directory if need be, and locks it. A dead sidecar's lock is no obstacle.
     pub fn lock(path: &Path) -> Result<Self, DirectoryError> {
-        let io = |source| DirectoryError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let io = |source| DirectoryError::Io { path: path.to_owned(), source };
         if !path.is_dir() {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(MODE)
-                .create(path)
-                .map_err(io)?;
+            DirBuilder::new().recursive(true).mode(MODE).create(path).map_err(io)?;
             // The process's umask may have taken the group's rights away.
             fs::set_permissions(path, Permissions::from_mode(MODE)).map_err(io)?;
         }
@@ -76,32 +69,17 @@ impl Directory {
         let mut spellings = Vec::new();
         for spelling in [&absolute, &canonical] {
             let not_utf8 = || DirectoryError::NotUtf8(path.to_owned());
-            let text = spelling
-                .to_str()
-                .ok_or_else(not_utf8)?
-                .trim_end_matches('/')
-                .to_owned();
+            let text = spelling.to_str().ok_or_else(not_utf8)?.trim_end_matches('/').to_owned();
             if !spellings.contains(&text) {
                 spellings.push(text);
             }
         }
-        let longest_name = Kind::ALL
-            .iter()
-            .map(|kind| kind.name().len())
-            .max()
-            .unwrap_or(0);
-        if spellings
-            .iter()
-            .any(|s| s.len() + 1 + longest_name > SOCKET_PATH_BYTES_MAX)
-        {
+        let longest_name = Kind::ALL.iter().map(|kind| kind.name().len()).max().unwrap_or(0);
+        if spellings.iter().any(|s| s.len() + 1 + longest_name > SOCKET_PATH_BYTES_MAX) {
             return Err(DirectoryError::TooLong(path.to_owned()));
         }
         let lock = take_lock(&absolute)?;
-        Ok(Self {
-            spellings,
-            path: absolute,
-            _lock: lock,
-        })
+        Ok(Self { spellings, path: absolute, _lock: lock })
     }
 
     /// The endpoint of one of the six sockets.
@@ -134,10 +112,7 @@ impl Drop for Directory {
 /// The lock belongs to the open file, so the kernel lets go of it when the process dies.
 fn take_lock(directory: &Path) -> Result<File, DirectoryError> {
     let path = directory.join(LOCK_FILE);
-    let io = |source| DirectoryError::Io {
-        path: path.clone(),
-        source,
-    };
+    let io = |source| DirectoryError::Io { path: path.clone(), source };
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -149,14 +124,8 @@ fn take_lock(directory: &Path) -> Result<File, DirectoryError> {
         Ok(()) => {}
         Err(fs::TryLockError::WouldBlock) => {
             let mut text = String::new();
-            let pid = file
-                .read_to_string(&mut text)
-                .ok()
-                .and_then(|_| text.trim().parse().ok());
-            return Err(DirectoryError::Held {
-                path: directory.to_owned(),
-                pid,
-            });
+            let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+            return Err(DirectoryError::Held { path: directory.to_owned(), pid });
         }
         Err(fs::TryLockError::Error(source)) => return Err(io(source)),
     }

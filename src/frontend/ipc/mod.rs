@@ -37,14 +37,8 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 6] = [
-        Self::Start,
-        Self::Get,
-        Self::Put,
-        Self::Continue,
-        Self::Commit,
-        Self::Abort,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Start, Self::Get, Self::Put, Self::Continue, Self::Commit, Self::Abort];
 
     /// The name of its socket file.
     pub fn name(self) -> &'static str {
@@ -109,13 +103,7 @@ impl Frontend {
             sockets.bind(&directory.endpoint(kind), hard_limit)?;
             directory.open_to_group(kind);
         }
-        Ok(Self {
-            directory,
-            address,
-            limits,
-            waiting: Map::default(),
-            tickets: 0,
-        })
+        Ok(Self { directory, address, limits, waiting: Map::default(), tickets: 0 })
     }
 
     /// Takes one message from the socket of `kind`, if there is one.
@@ -169,9 +157,7 @@ impl Frontend {
 
     /// Where the answer to a request goes.
     pub fn reply_address(&self, ticket: Ticket) -> Option<&str> {
-        self.waiting
-            .get(&ticket)
-            .map(|(pending, _, _)| pending.endpoint.as_str())
+        self.waiting.get(&ticket).map(|(pending, _, _)| pending.endpoint.as_str())
     }
 
     /// Requests that wait for their answer.

@@ -70,18 +70,10 @@ pub(super) struct Pending {
 #[derive(Debug)]
 pub(super) enum Asked {
     Start,
-    Keys {
-        is_put: bool,
-        request_id: String,
-        slots: Vec<Slot>,
-    },
+    Keys { is_put: bool, request_id: String, slots: Vec<Slot> },
     Continue,
-    Commit {
-        id: String,
-    },
-    Abort {
-        id: String,
-    },
+    Commit { id: String },
+    Abort { id: String },
 }
 
 /// One tuple of the answer to a get or put.
@@ -97,10 +89,7 @@ type MakeEvent = Box<dyn FnOnce(Ticket) -> Event>;
 /// What a message turned out to be.
 pub(super) enum Decoded {
     Request(Pending, MakeEvent),
-    Bad {
-        why: BadRequest,
-        reply_to: Option<Pending>,
-    },
+    Bad { why: BadRequest, reply_to: Option<Pending> },
 }
 
 /// A reason, and how far the request was understood.
@@ -143,17 +132,11 @@ fn start(message: &Bytes, directory: &Directory) -> Request {
     // The directory's own name may hold a tilde; a socket's name and an id may not.
     let name_begins = text.rfind('/').map_or(0, |slash| slash + 1);
     let (address, id) = match text.get(name_begins..).and_then(|name| name.find('~')) {
-        Some(tilde) => (
-            &text[..name_begins + tilde],
-            Some(&text[name_begins + tilde + 1..]),
-        ),
+        Some(tilde) => (&text[..name_begins + tilde], Some(&text[name_begins + tilde + 1..])),
         None => (text, None),
     };
     let endpoint = address::check(address, directory).map_err(Refused::silent)?;
-    let pending = Pending {
-        endpoint,
-        asked: Asked::Start,
-    };
+    let pending = Pending { endpoint, asked: Asked::Start };
     match id.map(BaseId::parse).transpose() {
         Ok(id) => Ok((pending, Box::new(move |ticket| Event::Start { ticket, id }))),
         Err(why) => Err(Refused(why.into(), Some(pending))),
@@ -167,15 +150,9 @@ fn abort(message: &Bytes, directory: &Directory) -> Request {
         return Err(Refused::silent(AddressError::Missing));
     };
     let endpoint = address::check(address, directory).map_err(Refused::silent)?;
-    let pending = Pending {
-        endpoint,
-        asked: Asked::Abort { id: id.to_owned() },
-    };
+    let pending = Pending { endpoint, asked: Asked::Abort { id: id.to_owned() } };
     match AttemptId::parse(id) {
-        Ok(txn) => Ok((
-            pending,
-            Box::new(move |ticket| Event::Abort { ticket, txn }),
-        )),
+        Ok(txn) => Ok((pending, Box::new(move |ticket| Event::Abort { ticket, txn }))),
         Err(why) => Err(Refused(why.into(), Some(pending))),
     }
 }
@@ -186,17 +163,9 @@ fn commit(message: Bytes, directory: &Directory) -> Request {
         unreadable(Kind::Commit, message, directory, why)
     })?;
     let endpoint = address::check(&request.response_address, directory).map_err(Refused::silent)?;
-    let pending = Pending {
-        endpoint,
-        asked: Asked::Commit {
-            id: request.tid.clone(),
-        },
-    };
+    let pending = Pending { endpoint, asked: Asked::Commit { id: request.tid.clone() } };
     match AttemptId::parse(&request.tid) {
-        Ok(txn) => Ok((
-            pending,
-            Box::new(move |ticket| Event::Commit { ticket, txn }),
-        )),
+        Ok(txn) => Ok((pending, Box::new(move |ticket| Event::Commit { ticket, txn }))),
         Err(why) => Err(Refused(why.into(), Some(pending))),
     }
 }
@@ -207,20 +176,10 @@ fn continue_from(message: Bytes, directory: &Directory) -> Request {
         unreadable(Kind::Continue, message, directory, why)
     })?;
     let endpoint = address::check(&request.response_address, directory).map_err(Refused::silent)?;
-    let pending = Pending {
-        endpoint,
-        asked: Asked::Continue,
-    };
+    let pending = Pending { endpoint, asked: Asked::Continue };
     let upstream = request.address;
     match AttemptId::parse(&request.tid) {
-        Ok(txn) => Ok((
-            pending,
-            Box::new(move |ticket| Event::Continue {
-                ticket,
-                txn,
-                upstream,
-            }),
-        )),
+        Ok(txn) => Ok((pending, Box::new(move |ticket| Event::Continue { ticket, txn, upstream }))),
         Err(why) => Err(Refused(why.into(), Some(pending))),
     }
 }
@@ -232,18 +191,12 @@ fn keys(kind: Kind, message: Bytes, directory: &Directory, limits: &RequestLimit
         unreadable(kind, message, directory, why)
     })?;
     let endpoint = address::check(&request.response_address, directory).map_err(Refused::silent)?;
-    let (ids, tuples): (Vec<_>, Vec<_>) = request
-        .tuples
-        .into_iter()
-        .partition(|tuple| tuple.key == TRANSACTION_ID);
+    let (ids, tuples): (Vec<_>, Vec<_>) =
+        request.tuples.into_iter().partition(|tuple| tuple.key == TRANSACTION_ID);
     let is_put = kind == Kind::Put;
     let pending = |slots| Pending {
         endpoint: endpoint.clone(),
-        asked: Asked::Keys {
-            is_put,
-            request_id: request.request_id.clone(),
-            slots,
-        },
+        asked: Asked::Keys { is_put, request_id: request.request_id.clone(), slots },
     };
     if tuples.len() > limits.keys_max {
         let why = BadRequest::TooManyKeys(tuples.len(), limits.keys_max);
@@ -262,27 +215,15 @@ fn keys(kind: Kind, message: Bytes, directory: &Directory, limits: &RequestLimit
             let why = BadRequest::AllRefused(why.clone());
             return Err(Refused(why, Some(pending(slots))));
         }
-        return Ok((
-            pending(slots),
-            Box::new(move |ticket| Event::Put {
-                ticket,
-                txn,
-                writes,
-            }),
-        ));
+        return Ok((pending(slots), Box::new(move |ticket| Event::Put { ticket, txn, writes })));
     }
     let (slots, keys) = reads(tuples);
     if keys.is_empty() {
-        let why = slots
-            .iter()
-            .find_map(|slot| slot.refused.as_ref().map(|(_, why)| why.clone()));
+        let why = slots.iter().find_map(|slot| slot.refused.as_ref().map(|(_, why)| why.clone()));
         let why = BadRequest::AllRefused(why.unwrap_or_default());
         return Err(Refused(why, Some(pending(slots))));
     }
-    Ok((
-        pending(slots),
-        Box::new(move |ticket| Event::Get { ticket, txn, keys }),
-    ))
+    Ok((pending(slots), Box::new(move |ticket| Event::Get { ticket, txn, keys })))
 }
 
 fn transaction_id(tuples: &[KeyTuple]) -> Result<Option<AttemptId>, BadRequest> {
@@ -296,13 +237,7 @@ fn transaction_id(tuples: &[KeyTuple]) -> Result<Option<AttemptId>, BadRequest> 
 }
 
 fn untouched(tuples: Vec<KeyTuple>) -> Vec<Slot> {
-    tuples
-        .into_iter()
-        .map(|tuple| Slot {
-            key: tuple.key,
-            refused: None,
-        })
-        .collect()
+    tuples.into_iter().map(|tuple| Slot { key: tuple.key, refused: None }).collect()
 }
 
 fn reads(tuples: Vec<KeyTuple>) -> (Vec<Slot>, Vec<Key>) {
@@ -315,10 +250,7 @@ fn reads(tuples: Vec<KeyTuple>) -> (Vec<Slot>, Vec<Key>) {
             }
             Err(why) => Some((AnnaError::Invalid, why.to_string())),
         };
-        Slot {
-            key: tuple.key,
-            refused,
-        }
+        Slot { key: tuple.key, refused }
     });
     (slots.collect(), keys)
 }
@@ -333,10 +265,7 @@ fn writes(tuples: Vec<KeyTuple>, message_bytes: usize) -> (Vec<Slot>, Vec<(Key, 
             }
             Err(refused) => Some(refused),
         };
-        Slot {
-            key: tuple.key,
-            refused,
-        }
+        Slot { key: tuple.key, refused }
     });
     (slots.collect(), writes)
 }
@@ -351,19 +280,11 @@ fn write(tuple: &KeyTuple, message_bytes: usize) -> Result<(Key, Bytes), (AnnaEr
         return Err((AnnaError::Lattice, why));
     }
     let value = LwwValue::decode(tuple.payload.clone())
-        .map_err(|why| {
-            (
-                AnnaError::Lattice,
-                format!("the payload is not an LWWValue: {why}"),
-            )
-        })?
+        .map_err(|why| (AnnaError::Lattice, format!("the payload is not an LWWValue: {why}")))?
         .value;
     // A small value would keep the whole large message alive.
-    let value = if value.len() * 2 < message_bytes {
-        Bytes::copy_from_slice(&value)
-    } else {
-        value
-    };
+    let value =
+        if value.len() * 2 < message_bytes { Bytes::copy_from_slice(&value) } else { value };
     Ok((key, value))
 }
 
@@ -383,14 +304,7 @@ fn unreadable(kind: Kind, message: Bytes, directory: &Directory, why: BadRequest
         Kind::Get | Kind::Put => {
             let is_put = kind == Kind::Put;
             let request_id = scan::text(&fields, 4);
-            (
-                3,
-                Asked::Keys {
-                    is_put,
-                    request_id,
-                    slots: readable_slots(&fields),
-                },
-            )
+            (3, Asked::Keys { is_put, request_id, slots: readable_slots(&fields) })
         }
     };
     match address::check(&scan::text(&fields, address_field), directory) {
@@ -402,7 +316,5 @@ fn unreadable(kind: Kind, message: Bytes, directory: &Directory, why: BadRequest
 fn readable_slots(fields: &[(u32, Bytes)]) -> Vec<Slot> {
     let tuples = fields.iter().filter(|(tag, _)| *tag == 2);
     let keys = tuples.map(|(_, tuple)| scan::text(&scan::fields(tuple.clone()), 1));
-    keys.filter(|key| key != TRANSACTION_ID)
-        .map(|key| Slot { key, refused: None })
-        .collect()
+    keys.filter(|key| key != TRANSACTION_ID).map(|key| Slot { key, refused: None }).collect()
 }

@@ -19,9 +19,7 @@ pub(super) fn fields(mut message: Bytes) -> Vec<(u32, Bytes)> {
 /// The first field with this number, as text; what is not UTF-8 is replaced.
 pub(super) fn text(fields: &[(u32, Bytes)], number: u32) -> String {
     let field = fields.iter().find(|(tag, _)| *tag == number);
-    field.map_or(String::new(), |(_, bytes)| {
-        String::from_utf8_lossy(bytes).into_owned()
-    })
+    field.map_or(String::new(), |(_, bytes)| String::from_utf8_lossy(bytes).into_owned())
 }
 
 fn next(message: &mut Bytes) -> Option<(u32, Option<Bytes>)> {

@@ -51,11 +51,7 @@ impl Guard {
         check_format(path, &format_path)?;
         let mark_path = path.join(MARK_FILE);
         let mark = open(&mark_path).map_err(io(&mark_path))?;
-        Ok(Self {
-            path: path.to_owned(),
-            mark,
-            _lock: lock,
-        })
+        Ok(Self { path: path.to_owned(), mark, _lock: lock })
     }
 
     /// Compares what the database came back with to what it is known to have held.
@@ -65,10 +61,7 @@ impl Guard {
         let marked = match read {
             0 => 0,
             16 => decode_mark(bytes).ok_or_else(|| {
-                damaged(
-                    &self.path,
-                    &format!("{MARK_FILE} does not hold what was written to it"),
-                )
+                damaged(&self.path, &format!("{MARK_FILE} does not hold what was written to it"))
             })?,
             _ => return Err(damaged(&self.path, &format!("{MARK_FILE} was cut short"))),
         };
@@ -115,27 +108,16 @@ fn is_empty(path: &Path) -> std::io::Result<bool> {
 }
 
 fn open(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
 
 fn check_format(path: &Path, format_path: &Path) -> Result<(), OpenError> {
-    let io = |source| OpenError::Io {
-        path: format_path.to_owned(),
-        source,
-    };
+    let io = |source| OpenError::Io { path: format_path.to_owned(), source };
     match fs::read(format_path) {
         Ok(found) if found.trim_ascii() == FORMAT.as_bytes() => Ok(()),
         Ok(found) => Err(OpenError::Format {
             path: path.to_owned(),
-            found: format!(
-                "{:?}",
-                String::from_utf8_lossy(&found[..found.len().min(40)]).trim()
-            ),
+            found: format!("{:?}", String::from_utf8_lossy(&found[..found.len().min(40)]).trim()),
             expected: FORMAT,
         }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

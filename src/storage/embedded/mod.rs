@@ -114,24 +114,15 @@ impl EmbeddedStore {
     pub fn open(path: &Path, options: EmbeddedOptions) -> Result<Self, OpenError> {
         let guard = Guard::take(path)?;
         let tables = Tables::open(path, &options)?;
-        let last = tables
-            .last_position()
-            .map_err(|why| damaged(path, &why.to_string()))?;
+        let last = tables.last_position().map_err(|why| damaged(path, &why.to_string()))?;
         guard.check(last)?;
         let shared: SharedTables = Arc::new(RwLock::new(Some(tables)));
         let (requests, waiting) = bounded(WAITING_MAX);
         let writer = Writer::new(path, options, guard, shared.clone(), waiting, last);
         let thread = std::thread::Builder::new().name("aft-store".to_owned());
-        let io = |source| OpenError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let io = |source| OpenError::Io { path: path.to_owned(), source };
         let writer = thread.spawn(move || writer.run()).map_err(io)?;
-        Ok(Self {
-            tables: shared,
-            requests,
-            writer: Mutex::new(Some(writer)),
-        })
+        Ok(Self { tables: shared, requests, writer: Mutex::new(Some(writer)) })
     }
 
     /// Sends to the writer and waits for its answer.
@@ -140,20 +131,16 @@ impl EmbeddedStore {
         request: impl FnOnce(oneshot::Sender<Result<Outcome, StorageError>>) -> Request,
     ) -> Result<Outcome, StorageError> {
         let (answer, answered) = oneshot::channel();
-        self.requests
-            .try_send(request(answer))
-            .map_err(|error| match error {
-                TrySendError::Full(_) => {
-                    StorageError::Refused("too many commits wait for the disk".to_owned())
-                }
-                TrySendError::Disconnected(_) => {
-                    StorageError::Refused("the store is closed".to_owned())
-                }
-            })?;
+        self.requests.try_send(request(answer)).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                StorageError::Refused("too many commits wait for the disk".to_owned())
+            }
+            TrySendError::Disconnected(_) => {
+                StorageError::Refused("the store is closed".to_owned())
+            }
+        })?;
         answered.await.unwrap_or_else(|_| {
-            Err(StorageError::Unconfirmed(
-                "the store was closed meanwhile".to_owned(),
-            ))
+            Err(StorageError::Unconfirmed("the store was closed meanwhile".to_owned()))
         })
     }
 
@@ -168,8 +155,7 @@ impl EmbeddedStore {
             let reopening = || StorageError::Unconfirmed("the store is being reopened".to_owned());
             read(&tables.ok_or_else(reopening)?)
         });
-        done.await
-            .unwrap_or_else(|error| Err(StorageError::Unconfirmed(error.to_string())))
+        done.await.unwrap_or_else(|error| Err(StorageError::Unconfirmed(error.to_string())))
     }
 }
 
@@ -185,11 +171,7 @@ impl Storage for EmbeddedStore {
     }
 
     async fn settle_aborted(&self, id: &BaseId) -> Result<Outcome, StorageError> {
-        self.write(|answer| Request::SettleAborted {
-            id: id.clone(),
-            answer,
-        })
-        .await
+        self.write(|answer| Request::SettleAborted { id: id.clone(), answer }).await
     }
 
     async fn versions(
@@ -198,10 +180,7 @@ impl Storage for EmbeddedStore {
     ) -> Result<Vec<Option<Bytes>>, StorageError> {
         let wanted = wanted.to_vec();
         let read = move |tables: &Tables| {
-            wanted
-                .iter()
-                .map(|(key, version)| tables.version(key, version))
-                .collect()
+            wanted.iter().map(|(key, version)| tables.version(key, version)).collect()
         };
         self.read(read).await
     }
@@ -231,8 +210,5 @@ impl Drop for EmbeddedStore {
 }
 
 fn damaged(path: &Path, why: &str) -> OpenError {
-    OpenError::Damaged {
-        path: path.to_owned(),
-        why: why.to_owned(),
-    }
+    OpenError::Damaged { path: path.to_owned(), why: why.to_owned() }
 }

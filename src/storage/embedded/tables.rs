@@ -44,15 +44,11 @@ impl Tables {
         match opened {
             Ok(Ok(tables)) => Ok(tables),
             Ok(Err(fjall::Error::Locked)) => Err(OpenError::InUse(path.to_owned())),
-            Ok(Err(fjall::Error::Io(source))) => Err(OpenError::Io {
-                path: path.join(DATABASE_DIR),
-                source,
-            }),
+            Ok(Err(fjall::Error::Io(source))) => {
+                Err(OpenError::Io { path: path.join(DATABASE_DIR), source })
+            }
             Ok(Err(error)) => Err(damaged(path, &error.to_string())),
-            Err(_) => Err(damaged(
-                path,
-                "the database's files cannot be made sense of",
-            )),
+            Err(_) => Err(damaged(path, "the database's files cannot be made sense of")),
         }
     }
 
@@ -114,11 +110,7 @@ impl Tables {
     }
 
     pub(super) fn log_page(&self, position: &LogPosition) -> Result<LogPage, StorageError> {
-        let after = if position.0.is_empty() {
-            0
-        } else {
-            number(&position.0)?
-        };
+        let after = if position.0.is_empty() { 0 } else { number(&position.0)? };
         let mut last = after;
         let mut commits = Vec::new();
         let first = after.saturating_add(1).to_be_bytes();
@@ -129,11 +121,7 @@ impl Tables {
             commits.push(decode(&value)?);
         }
         let end = commits.len() < PAGE_COMMITS_MAX;
-        Ok(LogPage {
-            commits,
-            next: LogPosition(last.to_be_bytes().to_vec().into()),
-            end,
-        })
+        Ok(LogPage { commits, next: LogPosition(last.to_be_bytes().to_vec().into()), end })
     }
 
     pub(super) fn batch(&self) -> OwnedWriteBatch {
@@ -154,11 +142,7 @@ impl Tables {
         }
         let position = position.to_be_bytes();
         batch.insert(&self.log, position, codec::encode_commit(record));
-        batch.insert(
-            &self.outcomes,
-            record.version.writer.base().as_str(),
-            position,
-        );
+        batch.insert(&self.outcomes, record.version.writer.base().as_str(), position);
     }
 
     /// Adds a settled abort to a batch.
@@ -195,9 +179,7 @@ fn version_name(key: &Key, version: &Version) -> Vec<u8> {
 }
 
 fn number(bytes: &[u8]) -> Result<u64, StorageError> {
-    let bytes = bytes
-        .try_into()
-        .map_err(|_| StorageError::Damaged("not a log position".into()))?;
+    let bytes = bytes.try_into().map_err(|_| StorageError::Damaged("not a log position".into()))?;
     Ok(u64::from_be_bytes(bytes))
 }
 

@@ -51,14 +51,7 @@ impl Writer {
         requests: Receiver<Request>,
         last: u64,
     ) -> Self {
-        Self {
-            path: path.to_owned(),
-            options,
-            guard,
-            shared,
-            requests,
-            last,
-        }
+        Self { path: path.to_owned(), options, guard, shared, requests, last }
     }
 
     pub(super) fn run(mut self) {
@@ -82,11 +75,7 @@ impl Writer {
             match &request {
                 Request::Close => return (group, bytes, true),
                 Request::Commit { batch, .. } => {
-                    let keys = batch
-                        .commit
-                        .keys
-                        .iter()
-                        .map(|written| written.key.as_str().len());
+                    let keys = batch.commit.keys.iter().map(|written| written.key.as_str().len());
                     let values = batch.values.iter().map(|value| value.len());
                     bytes += keys.chain(values).sum::<usize>();
                 }
@@ -94,21 +83,14 @@ impl Writer {
             }
             group.push(request);
             let is_full = group.len() >= GROUP_REQUESTS_MAX || bytes >= GROUP_BYTES_MAX;
-            next = if is_full {
-                None
-            } else {
-                self.requests.try_recv().ok()
-            };
+            next = if is_full { None } else { self.requests.try_recv().ok() };
         }
         (group, bytes, false)
     }
 
     fn write(&mut self, group: Vec<Request>, bytes: usize) {
         let Some(tables) = self.shared.read().clone() else {
-            return answer_all(
-                group,
-                &StorageError::Unconfirmed("the store is closed".to_owned()),
-            );
+            return answer_all(group, &StorageError::Unconfirmed("the store is closed".to_owned()));
         };
         if let Err(error) = self.has_room(bytes) {
             return answer_all(group, &error);
