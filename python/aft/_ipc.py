@@ -6,6 +6,7 @@ import itertools
 import os
 import secrets
 import socket
+from typing import TypeAlias
 
 from aft._requests import Kind
 from aft.errors import InvalidRequest, SidecarUnavailable
@@ -18,6 +19,9 @@ _PATH_BYTES_MAX = 107
 
 _NAME_BYTES_MAX = 32
 _serials = itertools.count()
+
+Presence: TypeAlias = tuple[int, int]
+"""Tells a sidecar from the one that is started after it: each makes its sockets' files anew."""
 
 
 class IpcDir:
@@ -53,9 +57,25 @@ class IpcDir:
             return f"no permission to make sockets in {self.path}: join the sidecar's group"
         return None
 
-    def is_present(self, kind: Kind) -> bool:
-        """Whether the sidecar's socket is there, perhaps left by one that died."""
-        return os.path.exists(self.request_path(kind))
+    def present(self, kind: Kind) -> Presence:
+        """Tell which sidecar is there; raises if none is, or ever was."""
+        found = self._find(kind)
+        if found is None:
+            why = self.why_unusable() or self.why_unreachable(kind)
+            why = why or "the sidecar is only just starting"
+            raise unreachable(why, None)
+        return found
+
+    def is_gone(self, kind: Kind, presence: Presence) -> bool:
+        """Whether the sidecar that was there has ended, even if another took its place."""
+        return self._find(kind) != presence or self.why_unreachable(kind) is not None
+
+    def _find(self, kind: Kind) -> Presence | None:
+        try:
+            found = os.stat(self.request_path(kind))
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_ctime_ns
 
     def why_unreachable(self, kind: Kind) -> str | None:
         """Try the sidecar's socket once and say what is wrong with it, or ``None``."""
@@ -82,5 +102,10 @@ def unreachable(why: str, about: str | None) -> SidecarUnavailable:
 
 
 def unanswered(within_s: float, about: str | None) -> SidecarUnavailable:
-    """Make the error for a request that was handed over and not answered."""
+    """Make the error for a request that was handed over and not answered in time."""
     return SidecarUnavailable(f"the sidecar did not answer within {within_s:.3g} s", about, sent=True)
+
+
+def bereaved(about: str | None) -> SidecarUnavailable:
+    """Make the error for a request that was handed over to a sidecar that is there no more."""
+    return SidecarUnavailable("the sidecar ended before it answered", about, sent=True)

@@ -11,7 +11,7 @@ import zmq
 from aft import _ipc
 from aft._ipc import IpcDir
 from aft._requests import Kind, Request
-from aft._sockets import GRACE_S, left_ms, milliseconds, outlet, require_present
+from aft._sockets import GRACE_S, left_ms, milliseconds, outlet
 
 
 class Outlets:
@@ -49,7 +49,6 @@ class Outlets:
 
     def _socket(self, kind: Kind) -> zmq.Socket[Any]:
         if kind not in self._sockets:
-            require_present(self._directory, kind)
             self._sockets[kind] = outlet(self._context, self._directory, kind)
         return self._sockets[kind]
 

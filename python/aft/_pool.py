@@ -19,10 +19,12 @@ from aft import _ipc
 from aft._ipc import IpcDir
 from aft._outlets import Outlets
 from aft._requests import Request
-from aft._sockets import Inlet, left_ms, with_room
+from aft._sockets import LOOK_S, Inlet, left_ms, milliseconds, with_room
 from aft.errors import InvalidRequest
 
 R = TypeVar("R")
+
+_LOOK_MS = milliseconds(LOOK_S)
 
 _open_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
@@ -40,13 +42,17 @@ class Pool:
     def ask(self, request: Request[R], within_s: float) -> R:
         """Send a request and wait for its answer."""
         until = time.monotonic() + within_s
+        presence = self._directory.present(request.kind)
         inlet, outlets = self._take()
         answer = None
         is_sent = False
         try:
             outlets.send(request, inlet.address, until)
             is_sent = True
-            answer = _receive(inlet, request, until)
+            while answer is None and (wait_ms := min(_LOOK_MS, left_ms(until))) > 0:
+                answer = _receive(inlet, request, wait_ms)
+                if answer is None and self._directory.is_gone(request.kind, presence):
+                    raise _ipc.bereaved(request.about)
         finally:
             # A late answer to a request that was given up must reach nobody.
             self._give_back(inlet, is_usable=answer is not None or not is_sent)
@@ -108,18 +114,16 @@ class Pool:
             self.close()
 
 
-def _receive(inlet: Inlet, request: Request[R], until: float) -> R | None:
+def _receive(inlet: Inlet, request: Request[R], wait_ms: int) -> R | None:
     """Wait for the answer, and drop whatever else arrives."""
-    socket = inlet.socket
-    while (wait_ms := left_ms(until)) > 0:
-        socket.rcvtimeo = wait_ms
-        try:
-            answer = request.decode(socket.recv())
-        except zmq.Again:
-            return None
-        if answer is not None:
-            return answer
-    return None
+    inlet.socket.rcvtimeo = wait_ms
+    try:
+        answer = request.decode(inlet.socket.recv())
+        while answer is None:
+            answer = request.decode(inlet.socket.recv(zmq.NOBLOCK))
+    except zmq.Again:
+        return None
+    return answer
 
 
 def _close_all() -> None:

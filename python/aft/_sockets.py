@@ -16,6 +16,9 @@ from aft._requests import Kind
 GRACE_S = 0.05
 """A new connection takes a moment; only after this long the sidecar's socket is looked at closely."""
 
+LOOK_S = 0.2
+"""How often, while waiting for an answer, to see whether the sidecar still lives."""
+
 _SHARED_MODE = 0o660
 """The sidecar may run as another user of the same group, and must be able to connect."""
 
@@ -65,13 +68,6 @@ def with_room(context: zmq.Context[Any]) -> zmq.Context[Any]:
     """Let a context hold as many sockets as libzmq can."""
     context.set(zmq.MAX_SOCKETS, context.get(zmq.SOCKET_LIMIT))
     return context
-
-
-def require_present(directory: IpcDir, kind: Kind) -> None:
-    """Refuse early where no sidecar ever was, rather than wait for one."""
-    if not directory.is_present(kind):
-        why = directory.why_unreachable(kind) or "the sidecar is only just starting"
-        raise _ipc.unreachable(why, None)
 
 
 def milliseconds(seconds: float) -> int:

@@ -12,7 +12,7 @@ import zmq
 from aft import _ipc
 from aft._ipc import IpcDir
 from aft._requests import Kind, Request
-from aft._sockets import GRACE_S, Inlet, outlet, require_present, with_room
+from aft._sockets import GRACE_S, LOOK_S, Inlet, outlet, with_room
 from aft.aio import _wait
 from aft.errors import InvalidRequest
 
@@ -89,7 +89,6 @@ class _Sockets:
 
     def _outlet(self, kind: Kind) -> zmq.Socket[Any]:
         if kind not in self._outlets:
-            require_present(self._directory, kind)
             self._outlets[kind] = outlet(self._context, self._directory, kind)
         return self._outlets[kind]
 
@@ -107,13 +106,17 @@ class AsyncPool:
         sockets = self._current()
         async with sockets.turns:
             until = time.monotonic() + within_s
+            presence = self._directory.present(request.kind)
             inlet = sockets.take()
             answer = None
             is_sent = False
             try:
                 await sockets.send(request, inlet.address, until)
                 is_sent = True
-                answer = await _receive(inlet, request, until)
+                while answer is None and (now := time.monotonic()) < until:
+                    answer = await _receive(inlet, request, min(until, now + LOOK_S))
+                    if answer is None and self._directory.is_gone(request.kind, presence):
+                        raise _ipc.bereaved(request.about)
             finally:
                 # Given up or cancelled: a late answer must reach nobody.
                 sockets.give_back(inlet, is_usable=answer is not None or not is_sent)
