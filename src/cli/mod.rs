@@ -23,14 +23,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Sidecar(sidecar::SidecarArgs),
+    Sidecar(Box<sidecar::SidecarArgs>),
     Sim(sim::SimArgs),
 }
 
 /// Parses the command line and does what it says.
 pub fn run() -> ExitCode {
     match Cli::parse().command {
-        Command::Sidecar(args) => sidecar::run(args),
+        Command::Sidecar(args) => sidecar::run(*args),
         Command::Sim(args) => sim::run(args),
     }
 }

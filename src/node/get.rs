@@ -156,7 +156,7 @@ impl Node {
     ) -> Result<ReadValue, Stop> {
         // What a sidecar published is a committed version and not a foreign value.
         let foreign = found.filter(|plain| !plain.published);
-        let pin = foreign.as_ref().map(|plain| pin_of(plain));
+        let pin = foreign.as_ref().map(pin_of);
         if let Some(Pinned::Foreign(before)) = reads.pinned(key)
             && pin.as_ref() != Some(before)
         {

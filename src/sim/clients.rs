@@ -255,10 +255,12 @@ impl Client {
                     Self::learn(world, me, place, Verdict::Committed);
                 }
             }
-            (Asked::Get { .. } | Asked::Put { .. }, Answer::Refused(why)) => {
-                if !matches!(why, Refusal::Storage(_) | Refusal::Deadline(_)) {
-                    client(world, me).state = State::Over;
-                }
+            (
+                Asked::Get { .. } | Asked::Put { .. },
+                Answer::Refused(Refusal::Storage(_) | Refusal::Deadline(_)),
+            ) => {}
+            (Asked::Get { .. } | Asked::Put { .. }, Answer::Refused(_)) => {
+                client(world, me).state = State::Over;
             }
             (Asked::Outcome { place }, Answer::Decided { committed, why, .. }) => {
                 client(world, me).state = State::Over;
