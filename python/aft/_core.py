@@ -11,6 +11,7 @@ from aft._effects import Flow
 from aft._flows import Finished, Settings
 from aft._requests import Status, Tag
 from aft.errors import InvalidRequest, OutcomeUnknown
+from aft.ids import checked
 from aft.policy import RetryPolicy
 from aft.results import Outcome
 
@@ -39,14 +40,19 @@ def policy_for(settings: Settings, retries: int | RetryPolicy | None) -> RetryPo
     return retries if isinstance(retries, RetryPolicy) else RetryPolicy(retries=retries)
 
 
+def usable(id: str | None) -> str | None:  # noqa: A002
+    """Check an id that the user may have brought."""
+    return None if id is None else checked(id)
+
+
 def opened(settings: Settings, id: str | None) -> Flow[Attempt]:  # noqa: A002
     """Begin a transaction."""
-    return Attempt(settings, (yield from _flows.begin(settings, id)))
+    return Attempt(settings, (yield from _flows.begin(settings, usable(id))))
 
 
 def joined(settings: Settings, attempt: str, upstream: str) -> Flow[Attempt]:
     """Go on with a transaction that began elsewhere."""
-    yield from _flows.go_on(settings, attempt, upstream)
+    yield from _flows.go_on(settings, checked(attempt), upstream)
     return Attempt(settings, Tag(attempt, Status.RUNNING, upstream))
 
 
@@ -54,7 +60,7 @@ def resolved(settings: Settings, what: str | OutcomeUnknown, deadline: float | N
     """Find out how a transaction ended."""
     until = None if deadline is None else settings.clock() + deadline
     if isinstance(what, str):
-        return _flows.resolve_id(settings, what, until)
+        return _flows.resolve_id(settings, checked(what), until)
     if what.id is None:
         raise InvalidRequest("this write was not part of a transaction with an id: read the key")
     return _flows.resolve(settings, what.id, until)
@@ -73,4 +79,4 @@ def ran(
         attempt = Attempt(settings, tag)
         return attempt.work(_flows.body(lambda: call(attempt)), until)
 
-    return _flows.run(settings, policy_for(settings, retries), id, deadline, work)
+    return _flows.run(settings, policy_for(settings, retries), usable(id), deadline, work)

@@ -61,11 +61,11 @@ class Client:
         ``AlreadyCommitted`` if it has. If the id was settled as aborted, the transaction goes on
         under the id that follows it, see ``txn.id``.
         """
-        return TransactionScope(self._driver, _core.opened(self._settings, id))
+        return TransactionScope(self._driver, lambda: _core.opened(self._settings, id))
 
     def join(self, attempt: str, node: str) -> TransactionScope:
         """Go on with a transaction that another function left with ``hand_over``."""
-        return TransactionScope(self._driver, _core.joined(self._settings, attempt, node))
+        return TransactionScope(self._driver, lambda: _core.joined(self._settings, attempt, node))
 
     def run(
         self,

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 import uuid
+
+from aft.errors import InvalidRequest
 
 __all__ = ["base_of", "new_id"]
 
 _RANDOM_BYTES = 10
+_USABLE = re.compile(r"[A-Za-z0-9_:-]{1,128}(\.[A-Za-z0-9_:-]{0,32})?")
 
 
 def new_id() -> str:
@@ -25,6 +29,17 @@ def new_id() -> str:
 def base_of(attempt: str) -> str:
     """Give the base id of an attempt's name. A base id is its own."""
     return attempt.partition(".")[0]
+
+
+def checked(id: str) -> str:  # noqa: A002
+    """Refuse what cannot name a transaction, rather than send what might be read as something else."""
+    if not isinstance(id, str):
+        raise TypeError(f"a transaction id must be a str, not {type(id).__name__}")
+    if not _USABLE.fullmatch(id):
+        raise InvalidRequest(
+            f"{id!r} is not a usable transaction id: use up to 128 letters, digits, '-', '_' and ':'"
+        )
+    return id
 
 
 def successor(base: str) -> str:

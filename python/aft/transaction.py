@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 
 from aft._attempt import Attempt, Value
@@ -81,13 +81,13 @@ class Transaction:
 class TransactionScope:
     """``with client.transaction() as txn``: commits at the end, aborts if the block raises."""
 
-    def __init__(self, driver: Driver, opening: Flow[Attempt]) -> None:
+    def __init__(self, driver: Driver, opening: Callable[[], Flow[Attempt]]) -> None:
         self._driver = driver
         self._opening = opening
         self._attempt: Attempt | None = None
 
     def __enter__(self) -> Transaction:
-        self._attempt = self._driver.drive(self._opening)
+        self._attempt = self._driver.drive(self._opening())
         return Transaction(self._driver, self._attempt)
 
     def __exit__(

@@ -3,8 +3,11 @@ from __future__ import annotations
 import time
 import uuid
 
+import pytest
+
 import aft
 from aft.ids import successor
+from aft.testing import FakeAft
 
 
 def test_new_ids_are_version_7_and_tell_the_time() -> None:
@@ -46,3 +49,19 @@ def test_the_successor_of_a_name_is_a_usable_id() -> None:
     following = successor("order-17")
     assert following != successor("order-18")
     assert all(c.isalnum() or c in "-_:" for c in following)
+
+
+@pytest.mark.parametrize("bad", ["", "a b", "a/b", "a~b", "x" * 129, ".x", "a.b.c", "ü", "a\n"])
+def test_what_cannot_name_a_transaction_is_refused_here(bad: str) -> None:
+    fake = FakeAft()
+    client = fake.client()
+    calls = (
+        lambda: client.run(lambda txn: None, id=bad),
+        lambda: client.transaction(bad).__enter__(),
+        lambda: client.join(bad, "127.0.0.1").__enter__(),
+        lambda: client.resolve(bad),
+    )
+    for call in calls:
+        with pytest.raises(aft.InvalidRequest, match="not a usable transaction id"):
+            call()
+    assert set(fake.requests.values()) == {0}

@@ -41,6 +41,17 @@ def test_one_call_reads_one_moment_with_one_request() -> None:
     assert fake.requests["get"] == 1
 
 
+def test_each_with_block_is_a_transaction_of_its_own() -> None:
+    fake = FakeAft()
+    scope = fake.client().transaction()
+    with scope as first:
+        first.put("a", b"1")
+    with scope as second:
+        second.put("b", b"2")
+    assert first.id != second.id
+    assert fake.values == {"a": b"1", "b": b"2"}
+
+
 def test_an_id_takes_effect_once() -> None:
     fake = FakeAft()
     client = fake.client()

@@ -48,11 +48,11 @@ class AsyncClient:
 
     def transaction(self, id: str | None = None) -> AsyncTransactionScope:  # noqa: A002
         """Begin a transaction: ``async with client.transaction() as txn``; see `aft.Client`."""
-        return AsyncTransactionScope(self._driver, _core.opened(self._settings, id))
+        return AsyncTransactionScope(self._driver, lambda: _core.opened(self._settings, id))
 
     def join(self, attempt: str, node: str) -> AsyncTransactionScope:
         """Go on with a transaction that another function left with ``hand_over``."""
-        return AsyncTransactionScope(self._driver, _core.joined(self._settings, attempt, node))
+        return AsyncTransactionScope(self._driver, lambda: _core.joined(self._settings, attempt, node))
 
     async def run(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 
 from aft._attempt import Attempt, Value
@@ -70,13 +70,13 @@ class AsyncTransaction:
 class AsyncTransactionScope:
     """``async with client.transaction() as txn``: commits at the end, aborts if the block raises."""
 
-    def __init__(self, driver: AsyncDriver, opening: Flow[Attempt]) -> None:
+    def __init__(self, driver: AsyncDriver, opening: Callable[[], Flow[Attempt]]) -> None:
         self._driver = driver
         self._opening = opening
         self._attempt: Attempt | None = None
 
     async def __aenter__(self) -> AsyncTransaction:
-        self._attempt = await self._driver.drive(self._opening)
+        self._attempt = await self._driver.drive(self._opening())
         return AsyncTransaction(self._driver, self._attempt)
 
     async def __aexit__(

@@ -1,0 +1,42 @@
+"""The examples run, against the in-memory sidecar on real sockets."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.responder import Responder
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("quickstart.py", "still:   b'Ada'"),
+        ("retry.py", "delivery 3: already placed"),
+        ("async_.py", "100 sensors are on"),
+        ("cloudburst_style.py", "read: nobody yet"),
+    ],
+)
+def test_example(name: str, says: str, ipc_dir: Path, responder: Responder) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / name)],
+        env={**os.environ, "AFT_IPC_DIR": str(ipc_dir)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert says in done.stdout
+
+
+def test_every_example_is_tested() -> None:
+    here = Path(__file__).read_text()
+    programs = [path.name for path in EXAMPLES.glob("*.py") if not path.name.startswith("test_")]
+    assert [name for name in programs if name not in here] == []
