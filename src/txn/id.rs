@@ -8,8 +8,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
-use std::hash::BuildHasher;
+use fastrand::Rng;
 use uuid::Uuid;
 
 /// The longest base id that a client may bring, in bytes.
@@ -119,21 +118,19 @@ impl fmt::Debug for AttemptId {
 /// same seed.
 #[derive(Debug)]
 pub struct IdSource {
-    hasher: FixedState,
-    drawn: u64,
+    random: Rng,
 }
 
 impl IdSource {
     /// A source for one incarnation of one node.
     pub fn new(seed: u64) -> Self {
-        Self { hasher: FixedState::with_seed(seed), drawn: 0 }
+        Self { random: Rng::with_seed(seed) }
     }
 
     /// A new id (UUID version 7), named after the time at which it is made.
     pub fn base(&mut self, wall_ns: u64) -> AttemptId {
         let mut random = [0; 10];
-        random[..8].copy_from_slice(&self.draw().to_le_bytes());
-        random[8..].copy_from_slice(&self.draw().to_le_bytes()[..2]);
+        self.random.fill(&mut random);
         let id =
             uuid::Builder::from_unix_timestamp_millis(wall_ns / 1_000_000, &random).into_uuid();
         AttemptId(id.to_string().into())
@@ -141,12 +138,7 @@ impl IdSource {
 
     /// A new attempt at an id that was brought by a client.
     pub fn attempt(&mut self, base: &BaseId) -> AttemptId {
-        AttemptId(format!("{base}.{:016x}", self.draw()).into())
-    }
-
-    fn draw(&mut self) -> u64 {
-        self.drawn += 1;
-        self.hasher.hash_one(self.drawn)
+        AttemptId(format!("{base}.{:016x}", self.random.u64(..)).into())
     }
 }
 
