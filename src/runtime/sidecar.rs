@@ -1,11 +1,13 @@
 //! A sidecar's life: check everything, open the store, read its log, take the sockets, serve, drain.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use std::hash::BuildHasher;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::admin;
@@ -43,7 +45,7 @@ pub enum SidecarError {
     #[error("cannot listen on {address} for the admin endpoint: {source}; choose another --admin")]
     Admin {
         /// Where.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// Why not.
         source: std::io::Error,
     },
@@ -84,7 +86,8 @@ pub fn run(settings: &Settings) -> Result<(), SidecarError> {
     let _entered = runtime.enter();
 
     let directory = Directory::lock(&settings.ipc_dir)?;
-    let listener = runtime.block_on(open_admin(settings))?;
+    let admin = runtime.block_on(open_admin(settings))?;
+    let admin_address = admin.as_ref().map(|(_, address)| *address);
     let store = open_store(settings)?;
     let mut history = open_history(settings)?;
     let mut node = new_node(settings, store.has_plain_keys())?;
@@ -100,7 +103,7 @@ pub fn run(settings: &Settings) -> Result<(), SidecarError> {
     let clock = Clock::start();
     let worker = Worker::new(node, frontend, sockets, store.clone(), clock, history);
     let handle = worker.handle();
-    if let Some(listener) = listener {
+    if let Some((listener, _)) = admin {
         let about = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
             "address": settings.node_address(),
@@ -112,14 +115,14 @@ pub fn run(settings: &Settings) -> Result<(), SidecarError> {
         runtime.spawn(admin::serve(listener, handle.clone(), prometheus, about));
     }
     drain_on_signal(&runtime, handle)?;
-    announce(settings, commits);
+    announce(settings, admin_address, commits);
     worker.run();
     runtime.block_on(store.close());
     tracing::info!("ended");
     Ok(())
 }
 
-fn announce(settings: &Settings, commits: usize) {
+fn announce(settings: &Settings, admin: Option<SocketAddr>, commits: usize) {
     use std::io::Write;
     let storage = match settings.storage {
         StorageKind::Embedded => format!("embedded {}", settings.data_dir.display()),
@@ -128,7 +131,8 @@ fn announce(settings: &Settings, commits: usize) {
     let ipc = settings.ipc_dir.display();
     // Whoever started us may have closed our output; that is no reason to fail.
     let mut out = std::io::stdout();
-    let _ = writeln!(out, "ready ipc={ipc} storage={storage:?} commits={commits}");
+    let admin = admin.map_or("none".to_owned(), |address| address.to_string());
+    let _ = writeln!(out, "ready ipc={ipc} storage={storage:?} admin={admin} commits={commits}");
     let _ = out.flush();
 }
 
@@ -142,14 +146,16 @@ fn raise_file_limit() {
     }
 }
 
-async fn open_admin(settings: &Settings) -> Result<Option<tokio::net::TcpListener>, SidecarError> {
+async fn open_admin(
+    settings: &Settings,
+) -> Result<Option<(TcpListener, SocketAddr)>, SidecarError> {
     let address = settings.admin;
     match admin::listen(address).await {
         Ok(listener) => {
             // The port may have been left to the system to choose.
             let address = listener.local_addr().map_err(system("the admin port's number"))?;
             tracing::info!(%address, "admin endpoint");
-            Ok(Some(listener))
+            Ok(Some((listener, address)))
         }
         Err(error) if address == DEFAULT_ADMIN && error.kind() == std::io::ErrorKind::AddrInUse => {
             tracing::warn!(%address, "the default admin port is in use; going on without one");

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 /// How many messages libzmq may hold per peer, besides what is queued here.
 const HANDED_OVER_MAX: i32 = 32;
-/// How long a closed socket may go on delivering what it holds.
-const LINGER: Duration = Duration::from_millis(500);
+/// How long a closed socket may go on delivering what it holds. It counts among libzmq's sockets until
+/// then, so a flood of new addresses must not keep many of them.
+const LINGER: Duration = Duration::from_millis(100);
 const RECONNECT: Duration = Duration::from_millis(50);
 const RECONNECT_MAX: Duration = Duration::from_secs(2);
 
