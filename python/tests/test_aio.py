@@ -53,12 +53,35 @@ def test_a_transaction(ipc_dir: Path, responder: Responder) -> None:
 def test_a_client_is_made_without_a_loop_and_serves_one_after_the_other(
     ipc_dir: Path, responder: Responder
 ) -> None:
+    async def many() -> None:
+        await asyncio.gather(*(client.get("a") for _ in range(CONVERSATIONS_MAX * 2)))
+
     client = aft.aio.AsyncClient(ipc_dir)
     assert go(client.run(add_one)).value == 1
+    go(many())
     assert go(client.run(add_one)).value == 2
+    go(many())
     go(client.aclose())
     with pytest.raises(aft.InvalidRequest, match="closed"):
         go(client.get("a"))
+
+
+def test_a_forked_process_uses_sockets_of_its_own(ipc_dir: Path, responder: Responder) -> None:
+    client = aft.aio.AsyncClient(ipc_dir)
+    go(client.put("a", b"parent"))
+    before = set(ipc_dir.glob("reply_*"))
+    child = os.fork()
+    if child == 0:
+        try:
+            seen = go(client.get("a"))
+            client._driver.exchange.close()
+            os._exit(0 if seen == b"parent" else 1)
+        except BaseException:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert set(ipc_dir.glob("reply_*")) == before
+    assert go(client.get("a")) == b"parent"
+    go(client.aclose())
 
 
 def test_more_tasks_than_sockets(ipc_dir: Path, responder: Responder) -> None:
@@ -100,6 +123,13 @@ def test_a_late_answer_reaches_nobody(ipc_dir: Path, responder: Responder) -> No
                 await client.get("b")
             responder.release()
             assert await client.get("a") == b"right"
+            responder.next(Kind.START, responder.hold)
+            with pytest.raises(aft.SidecarUnavailable, match="did not answer"):
+                await client.transaction().__aenter__()
+            (late,) = responder.node.running
+            responder.release()
+            async with client.transaction() as txn:
+                assert txn.attempt != late
 
     go(work())
 

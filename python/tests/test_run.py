@@ -9,6 +9,14 @@ import pytest
 import aft
 from aft.testing import FakeAft, Fault, Killed
 
+CURABLE = [
+    Fault.ABORT,
+    Fault.STORE_DOWN,
+    Fault.NO_SIDECAR,
+    Fault.LOSE_REQUEST,
+    Fault.LOSE_ANSWER,
+]
+
 
 def add_one(txn: aft.Transaction) -> int:
     count = int(txn.get("count") or b"0") + 1
@@ -38,10 +46,9 @@ def test_many_random_faults_and_still_once(seed: int) -> None:
     dice = random.Random(seed)
     fake = FakeAft()
     client = fake.client()
-    curable = [Fault.ABORT, Fault.STORE_DOWN, Fault.LOSE_REQUEST, Fault.LOSE_ANSWER]
     for _ in range(6):
         kind = dice.choice(["start", "get", "put", "commit"])
-        fake.fail_next(kind, dice.choice(curable), after=dice.randrange(6))
+        fake.fail_next(kind, dice.choice(CURABLE), after=dice.randrange(6))
     for wanted in range(1, 6):
         client.run(add_one, id=f"order-{wanted}", deadline=1000)
         assert fake.values == {"count": b"%d" % wanted}
@@ -167,6 +174,36 @@ def test_a_commit_without_an_answer_is_never_run_again() -> None:
     assert fake.requests["commit"] > 1
     fake._plans.clear()
     assert fake.client().resolve(caught.value) is aft.Outcome.COMMITTED
+
+
+def test_a_commit_that_was_certainly_not_sent_is_run_again() -> None:
+    fake = FakeAft()
+    fake.fail_next("commit", Fault.NO_SIDECAR, times=2)
+    result = fake.client().run(add_one)
+    assert (result.value, result.attempts) == (1, 3)
+    assert fake.requests["commit"] == 1
+
+
+def test_a_commit_that_was_sent_once_is_asked_for_although_the_sidecar_is_away() -> None:
+    fake = FakeAft()
+    fake.lose_next_commit_answer()
+    fake.fail_next("commit", Fault.NO_SIDECAR, times=5)
+    result = fake.client().run(add_one)
+    assert (result.value, result.attempts) == (1, 1)
+    assert fake.values == {"count": b"1"}
+
+
+def test_not_knowing_about_another_transaction_is_no_reason_to_run_again() -> None:
+    fake = FakeAft()
+    calls = []
+
+    def work(txn: aft.Transaction) -> None:
+        calls.append(txn)
+        raise aft.OutcomeUnknown("of something else", "other")
+
+    with pytest.raises(aft.OutcomeUnknown):
+        fake.client().run(work)
+    assert len(calls) == 1
 
 
 def test_a_lost_answer_to_a_commit_is_found_out() -> None:

@@ -116,6 +116,8 @@ class FakeAft:
                 self._dead.add(attempt)
             if fault is Fault.KILL or (attempt is not None and attempt in self._dead):
                 raise Killed(f"killed before {request.kind.value}")
+            if fault is Fault.NO_SIDECAR:
+                raise _ipc.unreachable("there is no sidecar: planned by the test", request.about)
             frame = None
             if fault is not Fault.LOSE_REQUEST:
                 self.requests[request.kind.value] += 1

@@ -24,6 +24,9 @@ class Fault(enum.Enum):
     STORE_DOWN = enum.auto()
     """Nothing is done: the store cannot be reached."""
 
+    NO_SIDECAR = enum.auto()
+    """There is nobody to send the request to, and the caller is told so at once."""
+
     LOSE_REQUEST = enum.auto()
     """The request does not arrive, and is not answered."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 
@@ -59,18 +59,14 @@ class Versions:
         return version.value
 
     def _choose(self, key: str, seen: ReadSet) -> Version | None:
+        # What was written together with something that was read fits, and is met before anything older.
         versions = self._by_key.get(key, [])
-        oldest_allowed = _newest(v.number for v in seen.versions.values() if key in v.together)
         for version in reversed(versions):
-            if version.number >= oldest_allowed and _fits(version, seen):
+            if _fits(version, seen):
                 return version
         if versions:
             raise NoFittingVersion
         return None
-
-
-def _newest(numbers: Iterable[int]) -> int:
-    return max(numbers, default=0)
 
 
 def _fits(version: Version, seen: ReadSet) -> bool:
