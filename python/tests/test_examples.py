@@ -34,9 +34,3 @@ def test_example(name: str, says: str, ipc_dir: Path, responder: Responder) -> N
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert says in done.stdout
-
-
-def test_every_example_is_tested() -> None:
-    here = Path(__file__).read_text()
-    programs = [path.name for path in EXAMPLES.glob("*.py") if not path.name.startswith("test_")]
-    assert [name for name in programs if name not in here] == []
