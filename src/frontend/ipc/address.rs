@@ -28,12 +28,11 @@ pub(super) fn check(address: &str, directory: &Directory) -> Result<String, Addr
         return Err(AddressError::Missing);
     }
     let shown = || address.chars().take(ADDRESS_BYTES_MAX).collect::<String>();
-    let path = address.strip_prefix("ipc://").ok_or_else(|| AddressError::NotIpc(shown()))?;
-    let name = directory
-        .spellings()
-        .iter()
-        .find_map(|spelling| path.strip_prefix(spelling.as_str())?.strip_prefix('/'))
-        .ok_or_else(|| AddressError::Outside(shown()))?;
+    if !address.starts_with("ipc://") {
+        return Err(AddressError::NotIpc(shown()));
+    }
+    let name = name_begins(address, directory).and_then(|begins| address.get(begins..));
+    let name = name.ok_or_else(|| AddressError::Outside(shown()))?;
     let is_plain_name = !name.is_empty()
         && name != "."
         && name != ".."
@@ -46,6 +45,14 @@ pub(super) fn check(address: &str, directory: &Directory) -> Result<String, Addr
         return Err(AddressError::Own(shown()));
     }
     Ok(address.to_owned())
+}
+
+/// Where the socket's name begins in an address that is in the sidecar's directory.
+pub(super) fn name_begins(address: &str, directory: &Directory) -> Option<usize> {
+    let path = address.strip_prefix("ipc://")?;
+    let inside = |spelling: &String| path.strip_prefix(spelling.as_str())?.strip_prefix('/');
+    let name = directory.spellings().iter().find_map(inside)?;
+    Some(address.len() - name.len())
 }
 
 #[cfg(test)]

@@ -129,10 +129,11 @@ type Request = Result<(Pending, MakeEvent), Refused>;
 /// `<reply address>` or `<reply address>~<id>`.
 fn start(message: &Bytes, directory: &Directory) -> Request {
     let text = utf8(message, "start request")?;
-    // The directory's own name may hold a tilde; a socket's name and an id may not.
-    let name_begins = text.rfind('/').map_or(0, |slash| slash + 1);
-    let (address, id) = match text.get(name_begins..).and_then(|name| name.find('~')) {
-        Some(tilde) => (&text[..name_begins + tilde], Some(&text[name_begins + tilde + 1..])),
+    // The directory's own name may hold a tilde; a socket's name may not.
+    let name_begins = address::name_begins(text, directory).unwrap_or(0);
+    let tilde = text.get(name_begins..).and_then(|name| name.find('~'));
+    let (address, id) = match tilde.and_then(|tilde| text.split_at_checked(name_begins + tilde)) {
+        Some((address, rest)) => (address, rest.strip_prefix('~')),
         None => (text, None),
     };
     let endpoint = address::check(address, directory).map_err(Refused::silent)?;
