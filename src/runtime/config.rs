@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, CommandFactory, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::storage::VALUE_BYTES_MAX;
+
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -223,6 +225,13 @@ impl Settings {
             let why = format!("{} is more than 900; libzmq allows no more", self.reply_sockets_max);
             return Err(ConfigError::Value { name: "reply-sockets-max", why });
         }
+        if self.value_bytes_max > VALUE_BYTES_MAX {
+            let why = format!(
+                "{} is more than any store takes ({VALUE_BYTES_MAX})",
+                self.value_bytes_max
+            );
+            return Err(ConfigError::Value { name: "value-bytes-max", why });
+        }
         if self.message_bytes_max < self.value_bytes_max {
             let why = format!(
                 "{} is less than value-bytes-max ({}), so the largest values could not be sent",
@@ -319,6 +328,7 @@ mod tests {
             ("txn-max = 0", "txn-max"),
             ("reply-sockets-max = 1000", "reply-sockets-max"),
             ("message-bytes-max = 5", "message-bytes-max"),
+            ("value-bytes-max = 2000000000", "value-bytes-max"),
             ("storage = \"tape\"", "tape"),
             ("ip = \"here\"", "ip"),
             ("= 5", "="),

@@ -16,8 +16,8 @@ use super::{Options, Report};
 use crate::node::{
     Answer, Ask, Effect, End, Event, Node, NodeConfig, Now, OpId, StoreResult, Ticket,
 };
-use crate::storage::StorageError;
 use crate::storage::memory::MemoryStore;
+use crate::storage::{LogPosition, StorageError};
 use crate::txn::{BaseId, Commit, Consistency, Key, Outcome};
 
 /// When the virtual wall clock begins, in nanoseconds since the Unix epoch.
@@ -308,17 +308,14 @@ impl<'a> World<'a> {
         let failure = failed(&ask, false);
         let truth = match ask {
             Ask::Commit(batch) => {
-                let before = self.store.log_now().len();
+                let id = batch.commit.version.writer.base();
+                let is_news = self.store.outcome_now(&id).is_none();
                 let outcome = self.store.commit_now(batch.clone());
-                if self.store.log_now().len() > before {
-                    let values = Vec::new();
-                    self.history.landed.push(Landed {
-                        commit: batch.commit,
-                        at: self.elapsed,
-                        values,
-                    });
+                if is_news && outcome.is_ok() {
+                    let (at, values) = (self.elapsed, Vec::new());
+                    self.history.landed.push(Landed { commit: batch.commit, at, values });
                 }
-                StoreResult::Decided(Ok(outcome))
+                StoreResult::Decided(outcome)
             }
             Ask::SettleAborted(id) => StoreResult::Decided(Ok(self.store.settle_aborted_now(&id))),
             Ask::Outcome(id) => StoreResult::Outcome(Ok(self.store.outcome_now(&id))),
@@ -361,8 +358,19 @@ impl<'a> World<'a> {
             ..NodeConfig::default()
         };
         let mut node = Node::new(config, (self.consistency)(), self.rng.u64(..));
-        self.store.log_now().iter().for_each(|commit| node.load(commit));
+        self.load(&mut node);
         self.node = Some(node);
+    }
+
+    fn load(&self, node: &mut Node) {
+        let mut position = LogPosition::default();
+        while let Ok(page) = self.store.commits_since_now(&position) {
+            page.commits.iter().for_each(|commit| node.load(commit));
+            position = page.next;
+            if page.end {
+                break;
+            }
+        }
     }
 
     fn write_past_the_sidecar(&mut self) {
@@ -370,7 +378,7 @@ impl<'a> World<'a> {
         self.history.foreign.insert(value, key.clone());
         // Some clocks are behind those of the sidecar, some ahead.
         let timestamp = EPOCH_NS + self.rng.u64(0..200) * 1_000_000_000;
-        self.store.put_foreign(&key, timestamp, encode(value));
+        self.store.plant_foreign(&key, timestamp, encode(value));
         if !self.clients.are_stopped() {
             let delay = Duration::from_millis(self.rng.u64(10..2_000));
             self.after(delay, Happening::Foreign);

@@ -1,23 +1,25 @@
-//! A store in memory, gone with the process: for tests and the simulator, and for trying things out.
+//! A store in memory: for tests, for trying things out, and as the store of simulated clusters.
 //!
-//! Its operations are plain methods that answer at once; the [`Storage`] trait is a thin layer above
-//! them, so that a simulator needs no asynchronous runtime and can decide itself when an operation
-//! takes effect and when its answer arrives.
+//! Everything is done synchronously by the `…_now` methods, in an order that depends on nothing but
+//! the calls; the [`Storage`] methods only wrap them. A simulator on a virtual clock calls the
+//! former, so that it needs no runtime and a run can be repeated exactly.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{CommitBatch, LogPage, LogPosition, PlainValue, Storage, StorageError};
+use super::{
+    CommitBatch, LogPage, LogPosition, PlainValue, Storage, StorageError, codec, position,
+};
 use crate::txn::{BaseId, Commit, Key, Outcome, Version};
 
-/// Commits handed out per page of the log.
-const PAGE_COMMITS_MAX: usize = 1_000;
+const PAGE_COMMITS_MAX: usize = 1024;
 
-/// See the [module's page](self).
+/// A [`Storage`] that is gone when it is dropped. It has plain keys, as if others wrote to it.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     state: Mutex<State>,
@@ -25,96 +27,100 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct State {
-    versions: BTreeMap<(Key, Version), Bytes>,
+    versions: BTreeMap<Key, BTreeMap<Version, Bytes>>,
     outcomes: BTreeMap<BaseId, Outcome>,
     log: Vec<Arc<Commit>>,
     plain: BTreeMap<Key, PlainValue>,
 }
 
 impl MemoryStore {
-    /// [`Storage::commit`], now.
-    pub fn commit_now(&self, batch: CommitBatch) -> Outcome {
-        let mut state = self.state.lock();
-        let base = batch.commit.version.writer.base();
-        if let Some(outcome) = state.outcomes.get(&base) {
-            return outcome.clone();
-        }
-        for (written, value) in batch.commit.keys.iter().zip(batch.values) {
-            let name = (written.key.clone(), batch.commit.version.clone());
-            state.versions.insert(name, value);
-        }
-        let outcome = Outcome::Committed(batch.commit.clone());
-        state.outcomes.insert(base, outcome.clone());
-        state.log.push(batch.commit);
-        outcome
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// [`Storage::outcome`], now.
+    /// [`Storage::commit`], at once.
+    pub fn commit_now(&self, batch: CommitBatch) -> Result<Outcome, StorageError> {
+        codec::check(&batch)?;
+        let CommitBatch { commit, values } = batch;
+        let state = &mut *self.state.lock();
+        let vacant = match state.outcomes.entry(commit.version.writer.base()) {
+            Entry::Occupied(settled) => return Ok(settled.get().clone()),
+            Entry::Vacant(vacant) => vacant,
+        };
+        for (written, value) in commit.keys.iter().zip(values) {
+            let of_key = state.versions.entry(written.key.clone()).or_default();
+            of_key.insert(commit.version.clone(), value);
+        }
+        state.log.push(commit.clone());
+        Ok(vacant.insert(Outcome::Committed(commit)).clone())
+    }
+
+    /// [`Storage::outcome`], at once.
     pub fn outcome_now(&self, id: &BaseId) -> Option<Outcome> {
         self.state.lock().outcomes.get(id).cloned()
     }
 
-    /// [`Storage::settle_aborted`], now.
+    /// [`Storage::settle_aborted`], at once.
     pub fn settle_aborted_now(&self, id: &BaseId) -> Outcome {
         let mut state = self.state.lock();
-        state.outcomes.entry(id.clone()).or_insert(Outcome::Aborted).clone()
+        let outcome = state.outcomes.entry(id.clone());
+        outcome.or_insert(Outcome::Aborted).clone()
     }
 
-    /// [`Storage::versions`], now.
+    /// [`Storage::versions`], at once.
     pub fn versions_now(&self, wanted: &[(Key, Version)]) -> Vec<Option<Bytes>> {
         let state = self.state.lock();
-        wanted.iter().map(|name| state.versions.get(name).cloned()).collect()
+        wanted.iter().map(|(key, version)| state.versions.get(key)?.get(version).cloned()).collect()
     }
 
-    /// All commits, in log order.
-    pub fn log_now(&self) -> Vec<Arc<Commit>> {
-        self.state.lock().log.clone()
+    /// [`Storage::commits_since`], at once.
+    pub fn commits_since_now(&self, position: &LogPosition) -> Result<LogPage, StorageError> {
+        let from = position::decode(position)?;
+        let state = self.state.lock();
+        let behind =
+            usize::try_from(from).ok().and_then(|from| state.log.get(from..)).unwrap_or_default();
+        let commits = behind[..behind.len().min(PAGE_COMMITS_MAX)].to_vec();
+        Ok(LogPage {
+            next: position::encode(from.saturating_add(commits.len() as u64)),
+            end: commits.len() == behind.len(),
+            commits,
+        })
     }
 
-    /// [`Storage::publish`], now.
+    /// [`Storage::publish`], at once.
     pub fn publish_now(&self, key: &Key, version: &Version, value: &Bytes) {
-        self.write_plain(key, version.timestamp.0, value.clone(), true);
+        self.put_plain(
+            key,
+            PlainValue { timestamp: version.timestamp.0, value: value.clone(), published: true },
+        );
     }
 
-    /// Writes under a plain name as somebody does who knows nothing of sidecars.
-    pub fn put_foreign(&self, key: &Key, timestamp: u64, value: Bytes) {
-        self.write_plain(key, timestamp, value, false);
+    /// Writes a value under a key's plain name as others than sidecars do.
+    pub fn plant_foreign(&self, key: &Key, timestamp: u64, value: Bytes) {
+        self.put_plain(key, PlainValue { timestamp, value, published: false });
     }
 
-    /// [`Storage::plain`], now.
+    /// [`Storage::plain`], at once.
     pub fn plain_now(&self, keys: &[Key]) -> Vec<Option<PlainValue>> {
         let state = self.state.lock();
         keys.iter().map(|key| state.plain.get(key).cloned()).collect()
     }
 
-    fn write_plain(&self, key: &Key, timestamp: u64, value: Bytes, published: bool) {
-        let mut state = self.state.lock();
-        if state.plain.get(key).is_none_or(|before| timestamp >= before.timestamp) {
-            state.plain.insert(key.clone(), PlainValue { timestamp, value, published });
+    fn put_plain(&self, key: &Key, new: PlainValue) {
+        let plain = &mut self.state.lock().plain;
+        let newer_is_there =
+            (plain.get(key)).is_some_and(|present| present.timestamp > new.timestamp);
+        if !newer_is_there {
+            plain.insert(key.clone(), new);
         }
-    }
-
-    fn page(&self, position: &LogPosition) -> Result<LogPage, StorageError> {
-        let begin = match <[u8; 8]>::try_from(&position.0[..]) {
-            Ok(bytes) => u64::from_be_bytes(bytes) as usize,
-            Err(_) if position.0.is_empty() => 0,
-            Err(_) => {
-                return Err(StorageError::Damaged("not a position of this log".to_owned()));
-            }
-        };
-        let state = self.state.lock();
-        let rest = state.log.get(begin..).unwrap_or_default();
-        let commits: Vec<_> = rest.iter().take(PAGE_COMMITS_MAX).cloned().collect();
-        let next = (begin + commits.len()) as u64;
-        let end = commits.len() == rest.len();
-        Ok(LogPage { commits, next: LogPosition(next.to_be_bytes().to_vec().into()), end })
     }
 }
 
 #[async_trait]
 impl Storage for MemoryStore {
     async fn commit(&self, batch: CommitBatch) -> Result<Outcome, StorageError> {
-        Ok(self.commit_now(batch))
+        self.commit_now(batch)
     }
 
     async fn outcome(&self, id: &BaseId) -> Result<Option<Outcome>, StorageError> {
@@ -133,7 +139,7 @@ impl Storage for MemoryStore {
     }
 
     async fn commits_since(&self, position: &LogPosition) -> Result<LogPage, StorageError> {
-        self.page(position)
+        self.commits_since_now(position)
     }
 
     fn has_plain_keys(&self) -> bool {
@@ -152,5 +158,29 @@ impl Storage for MemoryStore {
 
     async fn plain(&self, keys: &[Key]) -> Result<Vec<Option<PlainValue>>, StorageError> {
         Ok(self.plain_now(keys))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conformance;
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn conforms() {
+        let store = Arc::new(MemoryStore::new());
+        conformance::run(store.clone(), 1).await;
+        // A store that was used before serves as well.
+        conformance::run(store, 2).await;
+    }
+
+    #[test]
+    fn a_foreign_value_is_told_apart_and_the_newer_stays() {
+        let store = MemoryStore::new();
+        let key = Key::parse("k").unwrap();
+        store.plant_foreign(&key, 5, Bytes::from_static(b"five"));
+        store.plant_foreign(&key, 4, Bytes::from_static(b"four"));
+        let found = store.plain_now(&[key]).remove(0).unwrap();
+        assert_eq!((found.timestamp, found.published), (5, false));
     }
 }

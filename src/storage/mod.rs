@@ -15,11 +15,16 @@ mod codec;
 pub mod conformance;
 pub mod embedded;
 pub mod memory;
+mod position;
+
+/// The largest value that any store takes, in bytes: a message may not exceed 2 GiB.
+pub const VALUE_BYTES_MAX: usize = 1 << 30;
 
 /// Why a storage operation did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
-    /// Nothing was written and nothing will be: the operation may be given up for good.
+    /// Nothing was written and nothing will be: the operation may be given up for good, unless it was
+    /// asked for before without an answer. What became of that earlier call stays open.
     #[error("the store refused: {0}")]
     Refused(String),
     /// It may or may not have been done. Repeating the identical operation is safe.

@@ -1,177 +1,233 @@
-//! The default store: an embedded log-structured database (fjall) in a directory on this machine.
+//! A durable store in a directory of the node's own machine.
 //!
-//! One thread writes. It takes all commits that wait, decides each against the outcomes stored, makes
-//! all of them durable with one sync, and answers: so commits that arrive together share the price of
-//! a sync, and one that arrives alone waits for nobody. Reads run on the blocking pool of the tokio
-//! runtime in which the store is used.
+//! Built on the log-structured engine fjall. A commit is one atomic batch of the engine: the
+//! versions, the outcome of the id and the log entry are in its journal together or not at all, and
+//! the journal is synced to the disk before anybody is told.
 //!
-//! When the database fails to write, it refuses all further writes. The writer then opens it again,
-//! as often as it takes; meanwhile everything is answered `Unconfirmed`.
+//! - `writer`: one thread owns all writes. What waits when it comes round becomes one batch with
+//!   one sync, so that many committers share the cost of the disk, while a lone one waits for nobody.
+//! - `readers`: a few threads that read, so that whoever asks is never blocked by the disk.
+//! - `engine`: what lies where in fjall, opened and closed as a whole.
+//! - `directory`: the directory belongs to one process, and holds a store of ours or nothing.
+//! - `journal`, `manifest`, `mark`: what is looked at before fjall may touch the files, since
+//!   fjall repairs what it takes for a torn end, and would repair damage by forgetting commits.
+//!
+//! # What damage is noticed
+//!
+//! When the store is opened, and it then refuses to open and changes nothing:
+//! - any change in the part of the journal that holds batches, and a journal that was cut or is gone;
+//! - any change in the files that say what belongs to the store (`format`, `db/version`, and each
+//!   keyspace's `current` and manifest), and such a file that is gone;
+//! - after the death of the process: that the last acknowledged batch is not there. After a power
+//!   failure this one check is weaker: the mark that tells which batch was the last may then be as old
+//!   as what the kernel had not written back (typically seconds). Until then a damaged *last* batch is
+//!   taken for one that was being written when the power failed, and dropped.
+//!
+//! Then, or when it is read ([`StorageError::Damaged`]): changed blocks and values in data files, since
+//! each has a checksum, data files that are gone, and entries missing in the middle of the commit log.
+//!
+//! Not noticed: all files replaced together by an older copy of themselves; after a power failure,
+//! damage to the very beginning of a journal that holds no more than two batches. (Where it is the
+//! only batch and the mark tells of it, the store is refused, but the engine has cut the journal.)
 
-mod guard;
-mod tables;
-mod writer;
-
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use crossbeam::channel::{Sender, TrySendError, bounded};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
-use super::{CommitBatch, LogPage, LogPosition, Storage, StorageError};
+use self::engine::{Engine, Slot};
+use self::readers::Readers;
+use self::writer::{Request, Submit, Writer};
+use super::{CommitBatch, LogPage, LogPosition, Storage, StorageError, codec, position};
 use crate::txn::{BaseId, Key, Outcome, Version};
-use guard::Guard;
-use tables::Tables;
-use writer::{Request, Writer};
 
-/// Requests that may wait for the writer. More are refused.
-const WAITING_MAX: usize = 65_536;
+mod directory;
+mod engine;
+mod journal;
+mod manifest;
+mod mark;
+mod readers;
+mod space;
+#[cfg(test)]
+mod tests;
+mod writer;
 
-/// Sizes of the embedded store.
-#[derive(Debug, Clone)]
+/// How an embedded store uses the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EmbeddedOptions {
-    /// Block cache, in bytes.
-    pub cache_bytes: u64,
-    /// Size at which a table's changes in memory are written out, in bytes.
-    pub memtable_bytes: u64,
-    /// Size of the journal at which changes are written out to shorten it, in bytes.
-    pub journal_bytes: u64,
-    /// Room on the disk below which commits are refused, in bytes.
-    pub reserve_bytes: u64,
+    /// Memory for blocks of data files that were read, in bytes.
+    pub block_cache_bytes: u64,
+    /// How much of the file system is left free, in bytes. Commits are refused before they would use
+    /// it, because background work (and a restart) needs room too.
+    pub disk_reserve_bytes: u64,
 }
 
 impl Default for EmbeddedOptions {
     fn default() -> Self {
-        Self {
-            cache_bytes: 64 << 20,
-            memtable_bytes: 32 << 20,
-            journal_bytes: 256 << 20,
-            reserve_bytes: 16 << 20,
-        }
+        Self { block_cache_bytes: 32 << 20, disk_reserve_bytes: 16 << 20 }
     }
 }
 
-/// Why the store cannot be opened.
+/// Why a store was not opened. Nothing that was in the directory was lost by trying.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process has it open.
-    #[error("the store in {} is in use by another process; stop it, or choose another --data-dir", .0.display())]
+    /// Another process, or another store of this one, works in the directory.
+    #[error("{path}: in use by another process; give each node its own data directory", path = .0.display())]
     InUse(PathBuf),
-    /// The directory holds something else.
-    #[error("{} holds files that are not a store of this program; choose an empty directory as --data-dir", .0.display())]
-    NotAStore(PathBuf),
-    /// The directory was written by another version of this program.
+    /// The directory holds something that is not a store.
     #[error(
-        "the store in {} has format {found}, this program reads format {expected}; use the version that wrote it, or another --data-dir",
-        path.display()
+        "{path} is not a store, and not empty (it holds {found:?}); name another directory",
+        path = .path.display()
+    )]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// One of the names in it.
+        found: String,
+    },
+    /// The store was made by an incompatible version.
+    #[error(
+        "{path}: {found:?} is not a format that this version reads; open the store with the version \
+         that made it, or move the directory away to begin empty",
+        path = .path.display()
     )]
     Format {
-        /// The directory.
+        /// The file that says so.
         path: PathBuf,
-        /// What it holds.
+        /// What it says.
         found: String,
-        /// What it should hold.
-        expected: &'static str,
     },
-    /// Something that was stored is gone or unreadable.
+    /// Opening the store would lose commits that were acknowledged, or serve wrong data.
     #[error(
-        "the store in {} is damaged: {why}. Put a copy of the directory back, or move the directory away to begin with an empty store",
-        path.display()
+        "{path} is damaged: {what}; restore a copy of the whole store, or move its directory away to \
+         begin empty",
+        path = .path.display()
     )]
     Damaged {
-        /// The directory.
+        /// The file or directory that is damaged.
         path: PathBuf,
-        /// What is wrong.
-        why: String,
+        /// What is wrong with it.
+        what: String,
     },
-    /// The file system refused.
-    #[error("cannot use {} as a store: {source}", path.display())]
+    /// The operating system refused something.
+    #[error("{path}: {source}", path = .path.display())]
     Io {
-        /// The file or directory.
+        /// Where.
         path: PathBuf,
-        /// Why not.
+        /// What it said.
         source: std::io::Error,
     },
 }
 
-/// See the [module's page](self).
+/// A [`Storage`] in a directory.
+///
+/// Its futures may be polled by any executor. Dropping it waits for the commits that were asked for.
 pub struct EmbeddedStore {
-    tables: SharedTables,
-    requests: Sender<Request>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: RwLock<Option<Submit>>,
+    readers: RwLock<Option<Readers>>,
+    thread: Mutex<Option<Thread>>,
 }
 
-/// The open database; none while it is being opened again.
-type SharedTables = Arc<RwLock<Option<Tables>>>;
+struct Thread {
+    handle: JoinHandle<()>,
+    ended: oneshot::Receiver<()>,
+}
 
 impl EmbeddedStore {
-    /// Opens the store in a directory, or makes one in an empty or missing directory. Blocks until
-    /// the journal is read.
-    pub fn open(path: &Path, options: EmbeddedOptions) -> Result<Self, OpenError> {
-        let guard = Guard::take(path)?;
-        let tables = Tables::open(path, &options)?;
-        let last = tables.last_position().map_err(|why| damaged(path, &why.to_string()))?;
-        guard.check(last)?;
-        let shared: SharedTables = Arc::new(RwLock::new(Some(tables)));
-        let (requests, waiting) = bounded(WAITING_MAX);
-        let writer = Writer::new(path, options, guard, shared.clone(), waiting, last);
-        let thread = std::thread::Builder::new().name("aft-store".to_owned());
-        let io = |source| OpenError::Io { path: path.to_owned(), source };
-        let writer = thread.spawn(move || writer.run()).map_err(io)?;
-        Ok(Self { tables: shared, requests, writer: Mutex::new(Some(writer)) })
-    }
-
-    /// Sends to the writer and waits for its answer.
-    async fn write(
-        &self,
-        request: impl FnOnce(oneshot::Sender<Result<Outcome, StorageError>>) -> Request,
-    ) -> Result<Outcome, StorageError> {
-        let (answer, answered) = oneshot::channel();
-        self.requests.try_send(request(answer)).map_err(|error| match error {
-            TrySendError::Full(_) => {
-                StorageError::Refused("too many commits wait for the disk".to_owned())
-            }
-            TrySendError::Disconnected(_) => {
-                StorageError::Refused("the store is closed".to_owned())
-            }
-        })?;
-        answered.await.unwrap_or_else(|_| {
-            Err(StorageError::Unconfirmed("the store was closed meanwhile".to_owned()))
+    /// Opens the store in a directory, which is made if it does not exist. Blocks: reading back the
+    /// journal takes time in proportion to its size (at most some hundred megabytes).
+    ///
+    /// # Errors
+    ///
+    /// Says which file is wrong and what can be done. The directory can then be tried again.
+    pub fn open(path: impl Into<PathBuf>, options: EmbeddedOptions) -> Result<Self, OpenError> {
+        let path = path.into();
+        let engine = Slot::default();
+        let (writer, submit) = Writer::open(&path, options, engine.clone())?;
+        let spawn_failed = directory::at(&path);
+        let readers = Readers::start(engine).map_err(&spawn_failed)?;
+        let (end, ended) = oneshot::channel();
+        let handle = std::thread::Builder::new()
+            .name("aft-store-write".into())
+            .spawn(move || {
+                writer.run();
+                // Nobody waits for the end if the store was dropped without `close`.
+                let _ = end.send(());
+            })
+            .map_err(&spawn_failed)?;
+        Ok(Self {
+            writer: RwLock::new(Some(submit)),
+            readers: RwLock::new(Some(readers)),
+            thread: Mutex::new(Some(Thread { handle, ended })),
         })
     }
 
-    /// Runs a read where blocking does no harm.
+    async fn write(&self, request: Request, bytes: u64) -> Result<Outcome, StorageError> {
+        let answer = match &*self.writer.read() {
+            Some(writer) => writer.submit(request, bytes)?,
+            None => return Err(closed()),
+        };
+        answer.await.unwrap_or_else(|_| {
+            let what = "the thread that writes has ended";
+            Err(StorageError::Unconfirmed(what.into()))
+        })
+    }
+
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Tables) -> Result<T, StorageError> + Send + 'static,
+        read: impl FnOnce(&Engine) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
-        let tables = self.tables.clone();
-        let done = tokio::task::spawn_blocking(move || {
-            let tables = tables.read().clone();
-            let reopening = || StorageError::Unconfirmed("the store is being reopened".to_owned());
-            read(&tables.ok_or_else(reopening)?)
-        });
-        done.await.unwrap_or_else(|error| Err(StorageError::Unconfirmed(error.to_string())))
+        let answer = match &*self.readers.read() {
+            Some(readers) => readers.submit(read)?,
+            None => return Err(closed()),
+        };
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Lets the threads end when they have done what they were asked for.
+    fn stop(&self) -> Option<Thread> {
+        self.readers.write().take();
+        self.writer.write().take();
+        self.thread.lock().take()
+    }
+}
+
+fn closed() -> StorageError {
+    StorageError::Refused("the store is closed".into())
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        if let Some(thread) = self.stop() {
+            join(thread.handle);
+        }
+    }
+}
+
+fn join(handle: JoinHandle<()>) {
+    if handle.join().is_err() {
+        tracing::error!("the thread that writes to the store has panicked");
     }
 }
 
 #[async_trait]
 impl Storage for EmbeddedStore {
     async fn commit(&self, batch: CommitBatch) -> Result<Outcome, StorageError> {
-        self.write(|answer| Request::Commit { batch, answer }).await
+        codec::check(&batch)?;
+        let bytes = writer::size(&batch);
+        self.write(Request::Commit(batch), bytes).await
     }
 
     async fn outcome(&self, id: &BaseId) -> Result<Option<Outcome>, StorageError> {
         let id = id.clone();
-        self.read(move |tables| tables.outcome(&id)).await
+        self.read(move |engine| engine.outcome(&id)).await
     }
 
     async fn settle_aborted(&self, id: &BaseId) -> Result<Outcome, StorageError> {
-        self.write(|answer| Request::SettleAborted { id: id.clone(), answer }).await
+        self.write(Request::SettleAborted(id.clone()), 0).await
     }
 
     async fn versions(
@@ -179,36 +235,19 @@ impl Storage for EmbeddedStore {
         wanted: &[(Key, Version)],
     ) -> Result<Vec<Option<Bytes>>, StorageError> {
         let wanted = wanted.to_vec();
-        let read = move |tables: &Tables| {
-            wanted.iter().map(|(key, version)| tables.version(key, version)).collect()
-        };
-        self.read(read).await
+        self.read(move |engine| engine.versions(&wanted)).await
     }
 
     async fn commits_since(&self, position: &LogPosition) -> Result<LogPage, StorageError> {
-        let position = position.clone();
-        self.read(move |tables| tables.log_page(&position)).await
+        let from = position::decode(position)?;
+        self.read(move |engine| engine.log_page(from)).await
     }
 
     async fn close(&self) {
-        let _ = self.requests.send(Request::Close);
-        let writer = self.writer.lock().take();
-        let join = tokio::task::spawn_blocking(move || writer.map(JoinHandle::join));
-        if !matches!(join.await, Ok(None | Some(Ok(())))) {
-            tracing::error!("the store's writer ended badly");
+        if let Some(thread) = self.stop() {
+            // The sender is dropped without a message only if the thread panicked.
+            let _ = thread.ended.await;
+            join(thread.handle);
         }
     }
-}
-
-impl Drop for EmbeddedStore {
-    fn drop(&mut self) {
-        let _ = self.requests.send(Request::Close);
-        if let Some(writer) = self.writer.lock().take() {
-            let _ = writer.join();
-        }
-    }
-}
-
-fn damaged(path: &Path, why: &str) -> OpenError {
-    OpenError::Damaged { path: path.to_owned(), why: why.to_owned() }
 }

@@ -1,227 +1,367 @@
-//! The one thread that writes.
+//! The thread that owns all writes.
+//!
+//! It takes everything that waits, settles who is first for each id, writes what is new as one batch
+//! with one sync, and answers all. While it syncs, the next batch gathers by itself.
+//!
+//! When the engine fails, it is closed and opened again, which settles what became of the last batch:
+//! the same requests are then looked at once more, and find their outcome or are written again.
+
+// The pauses between attempts to open again are real time.
+#![allow(clippy::disallowed_methods)]
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError};
+use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender, TrySendError};
 use tokio::sync::oneshot;
 
-use super::guard::Guard;
-use super::tables::Tables;
-use super::{EmbeddedOptions, SharedTables};
+use super::directory::Directory;
+use super::engine::{Engine, Slot, WriteError, panic_text};
+use super::journal::{self, Header};
+use super::mark::Mark;
+use super::space::Space;
+use super::{EmbeddedOptions, OpenError, manifest};
 use crate::storage::{CommitBatch, StorageError};
 use crate::txn::{BaseId, Outcome};
 
-/// Requests made durable with one sync.
-const GROUP_REQUESTS_MAX: usize = 1_024;
-/// Bytes of values after which a group is full.
-const GROUP_BYTES_MAX: usize = 16 << 20;
-const REOPEN_PAUSE: Duration = Duration::from_millis(200);
+const WAITING_MAX: usize = 4096;
+const WAITING_BYTES_MAX: u64 = 512 << 20;
+const BATCH_REQUESTS_MAX: usize = 1024;
+const BATCH_BYTES_MAX: u64 = 32 << 20;
+/// Bytes on the disk beside the keys and values of a commit, at most, for each key.
+const OVERHEAD_BYTES: u64 = 512;
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
 
-type Answer = oneshot::Sender<Result<Outcome, StorageError>>;
+type Answer = Result<Outcome, StorageError>;
 
-/// What the writer is asked.
+/// What can be asked of the writer.
 pub(super) enum Request {
-    Commit { batch: CommitBatch, answer: Answer },
-    SettleAborted { id: BaseId, answer: Answer },
-    Close,
+    Commit(CommitBatch),
+    SettleAborted(BaseId),
 }
 
-/// See the [module's page](self).
+impl Request {
+    fn id(&self) -> BaseId {
+        match self {
+            Self::Commit(batch) => batch.commit.version.writer.base(),
+            Self::SettleAborted(id) => id.clone(),
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Commit(batch) => size(batch),
+            Self::SettleAborted(_) => OVERHEAD_BYTES,
+        }
+    }
+}
+
+/// About how many bytes a commit takes on the disk.
+pub(super) fn size(batch: &CommitBatch) -> u64 {
+    let values: usize = batch.values.iter().map(|value| value.len()).sum();
+    // A key stands in its version (twice) and in both records.
+    let keys: usize =
+        (batch.commit.keys.iter()).map(|written| written.key.as_str().len() * 4).sum();
+    (values + keys) as u64 + OVERHEAD_BYTES * (batch.commit.keys.len() as u64 + 1)
+}
+
+struct Waiting {
+    request: Request,
+    bytes: u64,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// Hands requests to the writer, which ends when this is dropped and it has done what it was asked.
+pub(super) struct Submit {
+    queue: Sender<Waiting>,
+    waiting_bytes: Arc<AtomicU64>,
+}
+
+impl Submit {
+    pub fn submit(
+        &self,
+        request: Request,
+        bytes: u64,
+    ) -> Result<oneshot::Receiver<Answer>, StorageError> {
+        let (reply, answer) = oneshot::channel();
+        let before = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let give_up = || self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if before > 0 && before + bytes > WAITING_BYTES_MAX {
+            give_up();
+            return Err(StorageError::Refused(format!(
+                "{before} bytes wait to be written already; try again later"
+            )));
+        }
+        let waiting = Waiting { request, bytes, reply };
+        self.queue.try_send(waiting).map_err(|error| {
+            give_up();
+            match error {
+                TrySendError::Full(_) => StorageError::Refused(format!(
+                    "{WAITING_MAX} commits wait to be written already; try again later"
+                )),
+                TrySendError::Disconnected(_) => super::closed(),
+            }
+        })?;
+        Ok(answer)
+    }
+}
+
+/// The state of the thread that writes.
 pub(super) struct Writer {
-    path: PathBuf,
+    queue: Receiver<Waiting>,
+    waiting_bytes: Arc<AtomicU64>,
+    engine: Slot,
     options: EmbeddedOptions,
-    guard: Guard,
-    shared: SharedTables,
-    requests: Receiver<Request>,
-    /// The number of the last log entry.
-    last: u64,
+    space: Space,
+    mark: Mark,
+    /// The last batch in the engine. Valid while there is an engine.
+    last: Header,
+    /// The journal may show what is not on the disk, since a sync failed.
+    suspect: bool,
+    /// Failures since the last batch that went well.
+    failures: u32,
+    retry_at: Instant,
+    // Last, so that the directory is unlocked when all else is closed.
+    directory: Directory,
 }
-
-/// Answers that are given once the group is durable.
-type Answers = Vec<(Answer, Outcome)>;
 
 impl Writer {
-    pub(super) fn new(
+    /// Opens the store, fills the slot, and prepares to write.
+    pub fn open(
         path: &Path,
         options: EmbeddedOptions,
-        guard: Guard,
-        shared: SharedTables,
-        requests: Receiver<Request>,
-        last: u64,
-    ) -> Self {
-        Self { path: path.to_owned(), options, guard, shared, requests, last }
-    }
-
-    pub(super) fn run(mut self) {
-        while let Ok(first) = self.requests.recv() {
-            let (group, bytes, closing) = self.gather(first);
-            self.write(group, bytes);
-            if closing {
-                break;
-            }
-        }
-        // The database is closed before the guard lets go of the directory.
-        *self.shared.write() = None;
-    }
-
-    /// Everything that waits by now, within bounds.
-    fn gather(&self, first: Request) -> (Vec<Request>, usize, bool) {
-        let mut group = Vec::new();
-        let mut bytes = 0;
-        let mut next = Some(first);
-        while let Some(request) = next {
-            match &request {
-                Request::Close => return (group, bytes, true),
-                Request::Commit { batch, .. } => {
-                    let keys = batch.commit.keys.iter().map(|written| written.key.as_str().len());
-                    let values = batch.values.iter().map(|value| value.len());
-                    bytes += keys.chain(values).sum::<usize>();
-                }
-                Request::SettleAborted { .. } => {}
-            }
-            group.push(request);
-            let is_full = group.len() >= GROUP_REQUESTS_MAX || bytes >= GROUP_BYTES_MAX;
-            next = if is_full { None } else { self.requests.try_recv().ok() };
-        }
-        (group, bytes, false)
-    }
-
-    fn write(&mut self, group: Vec<Request>, bytes: usize) {
-        let Some(tables) = self.shared.read().clone() else {
-            return answer_all(group, &StorageError::Unconfirmed("the store is closed".to_owned()));
+        engine: Slot,
+    ) -> Result<(Self, Submit), OpenError> {
+        let directory = Directory::open(path, |new| {
+            Engine::create(new)?;
+            Mark::create(&new.mark(), new.id()).map(drop)
+        })?;
+        let (queue, incoming) = channel::bounded(WAITING_MAX);
+        let waiting_bytes = Arc::<AtomicU64>::default();
+        let mut writer = Self {
+            queue: incoming,
+            waiting_bytes: waiting_bytes.clone(),
+            engine,
+            space: Space::new(directory.db(), options.disk_reserve_bytes),
+            mark: Mark::open(&directory.mark(), directory.id())?,
+            options,
+            last: Header::default(),
+            suspect: false,
+            failures: 0,
+            retry_at: Instant::now(),
+            directory,
         };
-        if let Err(error) = self.has_room(bytes) {
-            return answer_all(group, &error);
-        }
-        let last_before = self.last;
-        let mut batch = tables.batch();
-        let answers = self.decide(&tables, &mut batch, group);
-        match tables.write(batch) {
-            Ok(()) => {
-                self.guard.mark(self.last);
-                for (answer, outcome) in answers {
-                    let _ = answer.send(Ok(outcome));
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, "the store cannot write and is opened again");
-                self.last = last_before;
-                drop(tables);
-                for (answer, _) in answers {
-                    let _ = answer.send(Err(StorageError::Unconfirmed(error.to_string())));
-                }
-                self.reopen();
-            }
-        }
+        writer.open_engine()?;
+        let submit = Submit { queue, waiting_bytes };
+        Ok((writer, submit))
     }
 
-    /// Decides each request against what is stored and what was decided before it in this group.
-    fn decide(
-        &mut self,
-        tables: &Tables,
-        batch: &mut fjall::OwnedWriteBatch,
-        group: Vec<Request>,
-    ) -> Answers {
-        let mut answers = Vec::with_capacity(group.len());
-        let mut decided: HashMap<BaseId, Outcome> = HashMap::new();
-        for request in group {
-            let (id, answer, commit) = match request {
-                Request::Commit { batch, answer } => {
-                    (batch.commit.version.writer.base(), answer, Some(batch))
-                }
-                Request::SettleAborted { id, answer } => (id, answer, None),
-                Request::Close => continue,
-            };
-            let before = match decided.get(&id) {
-                Some(outcome) => Ok(Some(outcome.clone())),
-                None => tables.outcome(&id),
-            };
-            let outcome = match (before, commit) {
-                (Err(error), _) => {
-                    let _ = answer.send(Err(StorageError::Unconfirmed(error.to_string())));
-                    continue;
-                }
-                (Ok(Some(outcome)), _) => outcome,
-                (Ok(None), Some(commit)) => {
-                    self.last += 1;
-                    tables.add_commit(batch, self.last, &commit);
-                    Outcome::Committed(commit.commit)
-                }
-                (Ok(None), None) => {
-                    tables.add_aborted(batch, &id);
-                    Outcome::Aborted
-                }
-            };
-            decided.insert(id, outcome.clone());
-            answers.push((answer, outcome));
+    fn open_engine(&mut self) -> Result<(), OpenError> {
+        let (db, store) = (self.directory.db(), self.directory.id());
+        let acknowledged = self.mark.acknowledged();
+        manifest::check(&db)?;
+        journal::check(&db, store, acknowledged)?;
+        let (engine, last) = Engine::open(&self.directory, &self.options)?;
+        if last.batch < acknowledged {
+            return Err(OpenError::Damaged {
+                path: db,
+                what: format!(
+                    "it ends with batch {}, but batch {acknowledged} was acknowledged",
+                    last.batch
+                ),
+            });
         }
-        answers
+        self.last = last;
+        self.engine.fill(engine);
+        Ok(())
     }
 
-    /// Refuses before anything is written when the disk is nearly full: a write that fails half-way
-    /// makes the database refuse all others.
-    fn has_room(&self, bytes: usize) -> Result<(), StorageError> {
-        let Ok(disk) = rustix::fs::statvfs(&self.path) else {
-            return Ok(());
-        };
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        let needed = self.options.reserve_bytes + 2 * bytes as u64;
-        if free >= needed {
-            return Ok(());
-        }
-        Err(StorageError::Refused(format!(
-            "the disk of {} is full ({free} bytes are free, {needed} are needed); make room",
-            self.path.display()
-        )))
-    }
-
-    /// Opens the database again, however long it takes. Requests are answered meanwhile.
-    fn reopen(&mut self) {
-        *self.shared.write() = None;
+    /// Serves until nobody can ask any more.
+    pub fn run(mut self) {
         loop {
-            match Tables::open(&self.path, &self.options) {
-                Ok(tables) => match tables.last_position() {
-                    Ok(last) => {
-                        self.last = last;
-                        *self.shared.write() = Some(tables);
-                        tracing::warn!("the store is open again");
-                        return;
-                    }
-                    Err(error) => tracing::error!(%error, "the store cannot be read"),
-                },
-                Err(error) => tracing::debug!(%error, "the store cannot be opened yet"),
+            let first = if self.engine.get().is_some() {
+                self.queue.recv().map_err(RecvTimeoutError::from)
+            } else {
+                self.queue.recv_deadline(self.retry_at)
+            };
+            match first {
+                Ok(first) => {
+                    let waiting = self.gather(first);
+                    self.serve(waiting);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let _ = self.engine_or_retry();
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
             }
-            if self.answer_for(REOPEN_PAUSE) {
-                return;
+        }
+        self.engine.close();
+        self.mark.sync();
+    }
+
+    /// Everything that waits, up to a limit.
+    fn gather(&self, first: Waiting) -> Vec<Waiting> {
+        let mut bytes = first.bytes;
+        let mut gathered = vec![first];
+        while gathered.len() < BATCH_REQUESTS_MAX && bytes < BATCH_BYTES_MAX {
+            match self.queue.try_recv() {
+                Ok(waiting) => {
+                    bytes += waiting.bytes;
+                    gathered.push(waiting);
+                }
+                Err(_) => break,
             }
+        }
+        gathered
+    }
+
+    fn serve(&mut self, waiting: Vec<Waiting>) {
+        let answers = self.answers(&waiting);
+        let bytes = waiting.iter().map(|waiting| waiting.bytes).sum();
+        self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        for (waiting, answer) in waiting.into_iter().zip(answers) {
+            // Whoever asked may have given up.
+            let _ = waiting.reply.send(answer);
         }
     }
 
-    /// Answers that nothing can be confirmed, for a while. Tells whether the store is to be closed.
-    fn answer_for(&self, pause: Duration) -> bool {
-        let until = crossbeam::channel::after(pause);
-        while until.is_empty() {
-            match self.requests.recv_timeout(pause) {
-                Ok(Request::Close) | Err(RecvTimeoutError::Disconnected) => return true,
-                Ok(request) => {
-                    let why = "the store is being opened again after a failure".to_owned();
-                    answer_all(vec![request], &StorageError::Unconfirmed(why));
+    fn answers(&mut self, waiting: &[Waiting]) -> Vec<Answer> {
+        loop {
+            let engine = match self.engine_or_retry() {
+                Ok(engine) => engine,
+                Err(why) => return vec![Err(StorageError::Unconfirmed(why)); waiting.len()],
+            };
+            let attempt = AssertUnwindSafe(|| self.attempt(&engine, waiting));
+            let failure = match catch_unwind(attempt) {
+                Ok(Ok(answers)) => {
+                    self.failures = 0;
+                    return answers;
                 }
-                Err(RecvTimeoutError::Timeout) => return false,
+                Ok(Err(failure)) => failure,
+                Err(panic) => WriteError::Unknown(panic_text(&*panic)),
+            };
+            drop(engine);
+            self.fail(&failure);
+        }
+    }
+
+    /// Closes the engine. It may be opened again at once the first time, later after more failures.
+    fn fail(&mut self, failure: &WriteError) {
+        tracing::error!(?failure, failures = self.failures, "the store failed; opening it again");
+        self.suspect |= matches!(failure, WriteError::Unknown(_));
+        self.engine.close();
+        self.delay();
+    }
+
+    fn delay(&mut self) {
+        let delay = match self.failures {
+            0 => Duration::ZERO,
+            n => RETRY_MIN.saturating_mul(1 << n.min(10)).min(RETRY_MAX),
+        };
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Instant::now() + delay;
+    }
+
+    fn engine_or_retry(&mut self) -> Result<Arc<Engine>, String> {
+        if let Some(engine) = self.engine.get() {
+            return Ok(engine);
+        }
+        if Instant::now() < self.retry_at {
+            return Err("the store failed and is being opened again".into());
+        }
+        match self.open_engine() {
+            Ok(()) => tracing::info!("the store is open again"),
+            Err(error) => {
+                tracing::error!(%error, "the store cannot be opened again yet");
+                self.delay();
             }
         }
-        false
+        self.engine.get().ok_or_else(|| "the store failed and cannot be opened again yet".into())
+    }
+
+    fn attempt(&mut self, engine: &Engine, waiting: &[Waiting]) -> Result<Vec<Answer>, WriteError> {
+        if self.suspect {
+            engine.flush()?;
+            self.suspect = false;
+        }
+        engine.wait_for_background()?;
+        let mut plan = Plan {
+            engine,
+            free_bytes: self.space.free_for_commits(engine.unflushed_bytes()),
+            settled: HashMap::new(),
+            new: Vec::new(),
+        };
+        let answers = waiting.iter().map(|waiting| plan.settle(&waiting.request)).collect();
+        let new = plan.new;
+        if !new.is_empty() {
+            self.write(engine, &new)?;
+        }
+        Ok(answers)
+    }
+
+    fn write(&mut self, engine: &Engine, new: &[(&Request, Outcome)]) -> Result<(), WriteError> {
+        let commits = new.iter().filter(|(request, _)| matches!(request, Request::Commit(_)));
+        let header = Header {
+            batch: self.last.batch + 1,
+            next_entry: self.last.next_entry + commits.count() as u64,
+            engine_sequence: 0,
+        };
+        let mut batch = engine.batch(header);
+        let mut entry = self.last.next_entry;
+        for (request, outcome) in new {
+            // The log entry comes last: whoever sees it sees the versions.
+            if let Request::Commit(commit) = request {
+                batch.versions(&commit.commit, &commit.values);
+            }
+            batch.outcome(&request.id(), outcome);
+            if let Request::Commit(commit) = request {
+                batch.log_entry(entry, &commit.commit);
+                entry += 1;
+            }
+        }
+        batch.write()?;
+        self.last = header;
+        self.mark.advance(header.batch);
+        Ok(())
     }
 }
 
-fn answer_all(group: Vec<Request>, error: &StorageError) {
-    for request in group {
-        let (Request::Commit { answer, .. } | Request::SettleAborted { answer, .. }) = request
-        else {
-            continue;
+/// What a batch will hold.
+struct Plan<'a> {
+    engine: &'a Engine,
+    free_bytes: u64,
+    settled: HashMap<BaseId, Outcome>,
+    new: Vec<(&'a Request, Outcome)>,
+}
+
+impl<'a> Plan<'a> {
+    /// The outcome of the request's id, which is a new one if it has none.
+    fn settle(&mut self, request: &'a Request) -> Answer {
+        let id = request.id();
+        if let Some(outcome) = self.settled.get(&id) {
+            return Ok(outcome.clone());
+        }
+        if let Some(outcome) = self.engine.outcome(&id)? {
+            return Ok(outcome);
+        }
+        // Each byte is written twice: to the journal, and later to a data file.
+        let needed = request.bytes().saturating_mul(2);
+        self.free_bytes = self.free_bytes.checked_sub(needed).ok_or_else(|| {
+            StorageError::Refused(
+                "the disk is full; make room on the file system of the data directory".into(),
+            )
+        })?;
+        let outcome = match request {
+            Request::Commit(batch) => Outcome::Committed(batch.commit.clone()),
+            Request::SettleAborted(_) => Outcome::Aborted,
         };
-        let _ = answer.send(Err(error.clone()));
+        self.settled.insert(id, outcome.clone());
+        self.new.push((request, outcome.clone()));
+        Ok(outcome)
     }
 }

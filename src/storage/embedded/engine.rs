@@ -1,0 +1,383 @@
+//! What lies where in fjall, opened and closed as a whole.
+//!
+//! | keyspace   | key                                             | value                          |
+//! | ---------- | ----------------------------------------------- | ------------------------------ |
+//! | `versions` | `data/<user key>/<timestamp>/<attempt>`          | the version, a `KeyValuePair`  |
+//! | `outcomes` | the base id                                     | a `TransactionRecord`          |
+//! | `log`      | the entry's number from 0, 8 bytes big endian   | the commit's `TransactionRecord` |
+//! | `state`    | `batch` and the store's id                      | a journal header               |
+//!
+//! The record stands both under its id and in the log, since the two live for different times.
+
+// fjall has no way to wait for its threads, so they are looked at again and again.
+#![allow(clippy::disallowed_methods)]
+
+use std::any::Any;
+use std::io::ErrorKind;
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fjall::config::CompressionPolicy;
+use fjall::{
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions,
+    OwnedWriteBatch, PersistMode,
+};
+use parking_lot::RwLock;
+use rustix::io::Errno;
+
+use super::directory::Directory;
+use super::journal::Header;
+use super::{EmbeddedOptions, OpenError};
+use crate::storage::codec::{self, VersionEncoder};
+use crate::storage::{LogPage, StorageError, position};
+use crate::txn::{BaseId, Commit, Key, Outcome, Version};
+
+const KEYSPACES: [&str; 4] = ["versions", "outcomes", "log", "state"];
+/// Values up to this size stay in the tree; larger ones are written once and not merged again.
+const SEPARATE_FROM_BYTES: u32 = 512;
+const VERSIONS_MEMTABLE_BYTES: u64 = 32 << 20;
+const RECORDS_MEMTABLE_BYTES: u64 = 8 << 20;
+/// All journals together; also bounds the time that opening takes.
+const JOURNALS_BYTES_MAX: u64 = 256 << 20;
+const WORKER_THREADS: usize = 2;
+/// fjall blocks a commit for ever if it has four memtables to flush, or 30 runs to merge, and the
+/// thread that would do it has failed. These limits keep away from that.
+const UNFLUSHED_MEMTABLES_MAX: usize = 1;
+const UNMERGED_RUNS_MAX: usize = 24;
+const PAGE_COMMITS_MAX: usize = 1024;
+const PAGE_BYTES_MAX: usize = 4 << 20;
+
+/// Where the open engine is found; empty while it is being opened again.
+#[derive(Clone, Default)]
+pub(super) struct Slot(Arc<RwLock<Option<Arc<Engine>>>>);
+
+impl Slot {
+    pub fn get(&self) -> Option<Arc<Engine>> {
+        self.0.read().clone()
+    }
+
+    pub fn fill(&self, engine: Engine) {
+        *self.0.write() = Some(Arc::new(engine));
+    }
+
+    /// Takes the engine away and closes it, once nobody reads from it any more.
+    pub fn close(&self) {
+        let Some(mut engine) = self.0.write().take() else {
+            return;
+        };
+        let db = engine.path.clone();
+        loop {
+            match Arc::try_unwrap(engine) {
+                Ok(alone) => break drop(alone),
+                Err(shared) => engine = shared,
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        wait_until_closed(&db);
+    }
+}
+
+/// fjall's threads let go of the journal a moment after the database is gone, and write what is left
+/// in its buffer then. It must not be opened before.
+fn wait_until_closed(db: &Path) {
+    let holds_journal =
+        || {
+            let open = std::fs::read_dir("/proc/self/fd").ok()?;
+            let mut names = open.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+            Some(names.any(|name| {
+                name.parent() == Some(db) && name.extension().is_some_and(|e| e == "jnl")
+            }))
+        };
+    while holds_journal() == Some(true) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Why a batch was not written, or may not have been.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WriteError {
+    /// An earlier failure, perhaps in the background, made the engine refuse all writes.
+    #[error("an earlier failure made the engine refuse all writes")]
+    Poisoned,
+    /// It may or may not be in the journal, and on the disk.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+/// An open fjall database.
+pub(super) struct Engine {
+    path: PathBuf,
+    db: Database,
+    versions: Keyspace,
+    outcomes: Keyspace,
+    log: Keyspace,
+    state: Keyspace,
+    header_key: [u8; 21],
+}
+
+impl Engine {
+    /// Makes the files of a new store.
+    pub fn create(directory: &Directory) -> Result<(), OpenError> {
+        guarded(directory, || {
+            let db = database(&directory.db(), &EmbeddedOptions::default())?;
+            for name in KEYSPACES {
+                db.keyspace(name, || keyspace_options(name))?;
+            }
+            db.persist(PersistMode::SyncAll)?;
+            Ok(())
+        })
+    }
+
+    /// Opens the files of an existing store, and reads its state.
+    pub fn open(
+        directory: &Directory,
+        options: &EmbeddedOptions,
+    ) -> Result<(Self, Header), OpenError> {
+        let engine = guarded(directory, || {
+            let db = database(&directory.db(), options)?;
+            // A keyspace that is not there must not be made anew: its content is lost.
+            if let Some(missing) = KEYSPACES.iter().find(|name| !db.keyspace_exists(name)) {
+                return Ok(Err(format!("the keyspace {missing:?} is missing")));
+            }
+            let keyspace = |name| db.keyspace(name, || keyspace_options(name));
+            Ok(Ok(Self {
+                path: directory.db(),
+                versions: keyspace("versions")?,
+                outcomes: keyspace("outcomes")?,
+                log: keyspace("log")?,
+                state: keyspace("state")?,
+                header_key: Header::key(directory.id()),
+                db,
+            }))
+        })?;
+        let damaged = |what| OpenError::Damaged { path: directory.db(), what };
+        let engine = engine.map_err(damaged)?;
+        let header = guarded(directory, || Ok(engine.header()))?.map_err(damaged)?;
+        Ok((engine, header))
+    }
+
+    /// The last batch, checked against the end of the log.
+    fn header(&self) -> Result<Header, String> {
+        let text = |error: fjall::Error| error.to_string();
+        let header = match self.state.get(self.header_key).map_err(text)? {
+            None => Header::default(),
+            Some(stored) => Header::decode(&stored).ok_or("the store's state cannot be read")?,
+        };
+        let last = match self.log.last_key_value() {
+            None => None,
+            Some(entry) => Some(entry.key().map_err(text)?),
+        };
+        let expected = header.next_entry.checked_sub(1).map(u64::to_be_bytes);
+        if last.as_deref() == expected.as_ref().map(|key| &key[..]) {
+            Ok(header)
+        } else {
+            Err(format!("the log does not end with entry {expected:?}"))
+        }
+    }
+
+    pub fn outcome(&self, id: &BaseId) -> Result<Option<Outcome>, StorageError> {
+        match self.outcomes.get(id.as_str()).map_err(read_error)? {
+            Some(stored) => codec::decode_outcome(id, Bytes::from_owner(stored)).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    pub fn versions(&self, wanted: &[(Key, Version)]) -> Result<Vec<Option<Bytes>>, StorageError> {
+        let value = |(key, version): &(Key, Version)| {
+            let name = codec::version_name(key, version);
+            match self.versions.get(name).map_err(read_error)? {
+                Some(stored) => {
+                    codec::decode_version(key, version, Bytes::from_owner(stored)).map(Some)
+                }
+                None => Ok(None),
+            }
+        };
+        wanted.iter().map(value).collect()
+    }
+
+    pub fn log_page(&self, from: u64) -> Result<LogPage, StorageError> {
+        let (mut commits, mut next, mut bytes) = (Vec::new(), from, 0);
+        for entry in self.log.range(from.to_be_bytes()..) {
+            if commits.len() == PAGE_COMMITS_MAX || bytes >= PAGE_BYTES_MAX {
+                return Ok(page(commits, next, false));
+            }
+            let (key, stored) = entry.into_inner().map_err(read_error)?;
+            if *key != next.to_be_bytes() {
+                let what = format!("entry {next} of the log is missing");
+                return Err(StorageError::Damaged(what));
+            }
+            bytes += stored.len();
+            commits.push(codec::decode_commit(Bytes::from_owner(stored))?);
+            next += 1;
+        }
+        Ok(page(commits, next, true))
+    }
+
+    /// Waits until the engine may be given another batch without the danger that it never returns.
+    pub fn wait_for_background(&self) -> Result<(), WriteError> {
+        self.wait_while(|keyspace| {
+            keyspace.sealed_memtable_count() > UNFLUSHED_MEMTABLES_MAX
+                || keyspace.tree.l0_run_count() > UNMERGED_RUNS_MAX
+        })
+    }
+
+    /// Writes everything that only the journal holds into data files. After a failed sync the journal
+    /// may hold less on the disk than it shows when it is read.
+    pub fn flush(&self) -> Result<(), WriteError> {
+        for keyspace in self.keyspaces() {
+            keyspace.rotate_memtable().map_err(write_error)?;
+        }
+        self.wait_while(|keyspace| keyspace.sealed_memtable_count() > 0)
+    }
+
+    fn wait_while(&self, busy: impl Fn(&Keyspace) -> bool) -> Result<(), WriteError> {
+        while self.keyspaces().into_iter().any(&busy) {
+            // The only way to learn that a background thread has failed.
+            self.db.persist(PersistMode::Buffer).map_err(write_error)?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    fn keyspaces(&self) -> [&Keyspace; 4] {
+        [&self.versions, &self.outcomes, &self.log, &self.state]
+    }
+
+    /// Bytes that are in the journal and not yet in data files.
+    pub fn unflushed_bytes(&self) -> u64 {
+        self.db.write_buffer_size()
+    }
+
+    /// Begins a batch. `header` is completed with what only the engine knows.
+    pub fn batch(&self, mut header: Header) -> Batch<'_> {
+        header.engine_sequence = self.db.seqno();
+        let mut writes = self.db.batch().durability(Some(PersistMode::SyncData));
+        writes.insert(&self.state, self.header_key, header.encode());
+        Batch { engine: self, writes }
+    }
+}
+
+fn page(commits: Vec<Arc<Commit>>, next: u64, end: bool) -> LogPage {
+    LogPage { commits, next: position::encode(next), end }
+}
+
+/// Writes that become durable together. Readers may see them one by one, in the order of insertion.
+pub(super) struct Batch<'a> {
+    engine: &'a Engine,
+    writes: OwnedWriteBatch,
+}
+
+impl Batch<'_> {
+    pub fn versions(&mut self, commit: &Commit, values: &[Bytes]) {
+        let mut encoder = VersionEncoder::new(&commit.version);
+        for (written, value) in commit.keys.iter().zip(values) {
+            let name = codec::version_name(&written.key, &commit.version);
+            let stored = encoder.encode(&written.key, value);
+            self.writes.insert(&self.engine.versions, name, stored);
+        }
+    }
+
+    pub fn outcome(&mut self, id: &BaseId, outcome: &Outcome) {
+        let stored = codec::encode_outcome(id, outcome);
+        self.writes.insert(&self.engine.outcomes, id.as_str(), stored);
+    }
+
+    pub fn log_entry(&mut self, entry: u64, commit: &Commit) {
+        let stored = codec::encode_commit(commit);
+        self.writes.insert(&self.engine.log, entry.to_be_bytes(), stored);
+    }
+
+    /// Returns when the batch is on the disk.
+    pub fn write(self) -> Result<(), WriteError> {
+        self.writes.commit().map_err(write_error)
+    }
+}
+
+fn write_error(error: fjall::Error) -> WriteError {
+    match error {
+        fjall::Error::Poisoned => WriteError::Poisoned,
+        error => WriteError::Unknown(error.to_string()),
+    }
+}
+
+fn read_error(error: fjall::Error) -> StorageError {
+    if is_environment(&error) {
+        StorageError::Unconfirmed(error.to_string())
+    } else {
+        StorageError::Damaged(error.to_string())
+    }
+}
+
+/// Tells what the machine refuses from what is wrong with the files: an offset or a name that was
+/// read from a damaged file makes system calls fail too.
+fn is_environment(error: &fjall::Error) -> bool {
+    let (fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io))) = error else {
+        return false;
+    };
+    let by_number = [Errno::IO, Errno::MFILE, Errno::NFILE, Errno::NOLCK].map(Errno::raw_os_error);
+    let by_kind = [
+        ErrorKind::StorageFull,
+        ErrorKind::QuotaExceeded,
+        ErrorKind::PermissionDenied,
+        ErrorKind::ReadOnlyFilesystem,
+        ErrorKind::OutOfMemory,
+    ];
+    by_kind.contains(&io.kind()) || io.raw_os_error().is_some_and(|n| by_number.contains(&n))
+}
+
+fn database(path: &Path, options: &EmbeddedOptions) -> fjall::Result<Database> {
+    Database::builder(path)
+        .cache_size(options.block_cache_bytes)
+        .journal_compression(CompressionType::None)
+        .max_journaling_size(JOURNALS_BYTES_MAX)
+        .worker_threads(WORKER_THREADS)
+        .manual_journal_persist(true)
+        .open()
+}
+
+fn keyspace_options(name: &str) -> KeyspaceCreateOptions {
+    let options = KeyspaceCreateOptions::default().manual_journal_persist(true);
+    if name == "versions" {
+        // Values are opaque and often compressed already.
+        let values = KvSeparationOptions::default()
+            .compression(CompressionType::None)
+            .separation_threshold(SEPARATE_FROM_BYTES);
+        options
+            .max_memtable_size(VERSIONS_MEMTABLE_BYTES)
+            .data_block_compression_policy(CompressionPolicy::disabled())
+            .with_kv_separation(Some(values))
+    } else {
+        options.max_memtable_size(RECORDS_MEMTABLE_BYTES)
+    }
+}
+
+/// Runs something of fjall's that reads files as they are found: its errors and panics on damaged
+/// files become errors that say where.
+fn guarded<T>(
+    directory: &Directory,
+    open: impl FnOnce() -> fjall::Result<T>,
+) -> Result<T, OpenError> {
+    let path = directory.db();
+    let open = std::panic::AssertUnwindSafe(open);
+    match catch_unwind(open) {
+        Ok(Ok(opened)) => Ok(opened),
+        Ok(Err(fjall::Error::Locked)) => Err(OpenError::InUse(path)),
+        Ok(Err(error)) if is_environment(&error) => {
+            Err(OpenError::Io { path, source: std::io::Error::other(error) })
+        }
+        Ok(Err(error)) => Err(OpenError::Damaged { path, what: error.to_string() }),
+        Err(panic) => Err(OpenError::Damaged { path, what: panic_text(&*panic) }),
+    }
+}
+
+/// What a panic said.
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("reading it failed with {:?}", text.unwrap_or("a panic"))
+}

@@ -1,0 +1,104 @@
+"""Runs the daemon that is under test: the binary that AFT_BIN names."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+BINARY = os.environ.get("AFT_BIN") or str(Path(__file__).parents[2] / "target/debug/aft")
+
+
+def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """Waits until a condition holds, and answers it."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+    return result
+
+
+class Daemon:
+    """One daemon, with its sockets in `ipc` and its store in `data` below a directory.
+
+    Those with another `name` have sockets of their own.
+    """
+
+    def __init__(
+        self, place: Path, arguments: Sequence[str], environment: Mapping[str, str], name: str = ""
+    ) -> None:
+        self.ipc, self.data = place / (name + "ipc"), place / "data"
+        self.log = place / (name + "log")
+        given = ["--ipc-dir", str(self.ipc), "--data-dir", str(self.data), "--admin", "127.0.0.1:0"]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [BINARY, "sidecar", *given, *arguments],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, **environment},
+            )
+        self.ready = ""
+
+    def wait_until_ready(self) -> Daemon:
+        assert self.process.stdout
+        self.ready = self.process.stdout.readline()
+        assert self.ready.startswith("ready"), f"not ready: {self.logged()}"
+        return self
+
+    def logged(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def admin(self, path: str) -> str:
+        match = re.search(r"admin=(\S+)", self.ready)
+        assert match
+        with urllib.request.urlopen(f"http://{match[1]}{path}", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def status(self) -> dict[str, Any]:
+        return dict(json.loads(self.admin("/status")))
+
+    def counter(self, name: str) -> float:
+        """The sum of a counter over its labels."""
+        lines = self.admin("/metrics").splitlines()
+        return sum(float(line.split()[-1]) for line in lines if re.match(rf"{name}[{{ ]", line))
+
+    def rss_bytes(self) -> int:
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        match = re.search(r"VmRSS:\s+(\d+) kB", text)
+        assert match
+        return int(match[1]) * 1024
+
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    def terminate(self, seconds: float = 8.0) -> int:
+        self.process.terminate()
+        return self.process.wait(seconds)
+
+    def kill(self) -> None:
+        """What `kill -9` does, and waits for it."""
+        if self.is_alive():
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command that ends by itself."""
+    return subprocess.run(
+        [BINARY, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, **environment},
+        check=False,
+    )

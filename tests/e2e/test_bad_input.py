@@ -1,0 +1,224 @@
+"""Nothing that a client sends stops the daemon; where it says to whom, it is told what is wrong."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+from aft._wire import aft_pb2 as aft
+from aft._wire import anna_pb2 as anna
+
+from daemon import Daemon, run, until
+from wire import ABORTED, COMMITTED, KINDS, Raw, lww, response, tag
+
+MIB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def _serves_on(daemon: Daemon, raw: Raw) -> Iterator[None]:
+    yield
+    assert daemon.is_alive()
+    raw.put({"still": b"here"})
+    assert raw.get("still") == {"still": b"here"}
+    assert daemon.status()["sockets"]["requests_waiting"] == 0
+    assert "panicked" not in daemon.logged()
+
+
+def bad_requests(daemon: Daemon) -> float:
+    return daemon.counter("aft_bad_requests_total")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rubbish(daemon: Daemon, raw: Raw, kind: str) -> None:
+    dice = random.Random(kind)
+    good = aft.CommitRequest(tid="t", responseAddress="ipc://nowhere").SerializeToString()
+    messages = [dice.randbytes(dice.randrange(200)) for _ in range(300)]
+    messages += [good[:length] for length in range(len(good))]
+    for message in messages:
+        raw.push[kind].send(message)
+    # The last one is noticed, so all before it were.
+    until(lambda: bad_requests(daemon) >= 1)
+    raw.get("x")
+
+
+@pytest.mark.parametrize("kind", ["get", "put"])
+def test_a_message_cut_off_behind_its_address_is_answered(daemon: Daemon, raw: Raw, kind: str) -> None:
+    request = anna.KeyRequest(response_address=raw.address(kind), request_id="r")
+    message = request.SerializeToString() + b"\x12\x7f\x0a"
+    answer = response(raw.call(kind, message))
+    assert (answer.response_id, answer.error) == ("r", anna.INVALID)
+    assert bad_requests(daemon) == 1
+
+
+def test_reply_addresses_elsewhere_are_not_answered(daemon: Daemon, raw: Raw, place: Path) -> None:
+    (place / "elsewhere").mkdir()
+    outside = raw.context.socket(zmq.PULL)
+    outside.bind(f"ipc://{place}/elsewhere/get_0")
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    addresses = [
+        "",
+        "get_0",
+        "ipc://",
+        f"tcp://127.0.0.1:{port}",
+        f"ipc://{place}/elsewhere/get_0",
+        f"ipc://{daemon.ipc}/../elsewhere/get_0",
+        "ipc://@abstract",
+        *(f"ipc://{daemon.ipc}/{kind}" for kind in KINDS),
+    ]
+    for address in addresses:
+        request = anna.KeyRequest(response_address=address)
+        request.tuples.add(key="k")
+        raw.push["get"].send(request.SerializeToString())
+        raw.push["start"].send(address.encode())
+        raw.push["abort"].send(f"t~{address}".encode())
+    until(lambda: bad_requests(daemon) >= 3 * len(addresses))
+    assert not outside.poll(100)
+    listener.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        listener.accept()
+    listener.close()
+
+
+def test_nobody_listens(daemon: Daemon, raw: Raw) -> None:
+    for number in range(200):
+        raw.push["start"].send(f"ipc://{daemon.ipc}/nobody_{number % 3}".encode())
+    assert raw.start().id
+
+
+def test_a_client_that_stops_reading_costs_little(daemon: Daemon, raw: Raw) -> None:
+    raw.put({"large": bytes(4 * MIB)})
+    lazy = raw.context.socket(zmq.PULL)
+    lazy.rcvhwm = 1
+    lazy.bind(f"ipc://{daemon.ipc}/lazy")
+    request = anna.KeyRequest(response_address=f"ipc://{daemon.ipc}/lazy")
+    request.tuples.add(key="large")
+    for _ in range(500):
+        raw.push["get"].send(request.SerializeToString())
+    until(lambda: daemon.counter("aft_replies_dropped_total") > 100)
+    assert raw.get("large")["large"] == bytes(4 * MIB), "others are served"
+    # 2 GB of answers were asked for.
+    assert daemon.rss_bytes() < 900 * MIB
+    until(lambda: daemon.status()["sockets"]["reply_bytes_queued"] == 0)
+
+
+def test_keys_that_are_none(daemon: Daemon, raw: Raw) -> None:
+    raw.put({"good": b"v"})
+    answer = raw.get_response(["", "good", "x" * 40_000])
+    assert [item.error for item in answer.tuples] == [anna.INVALID, 0, anna.INVALID]
+    tid = raw.start().id
+    answer = raw.put_response({"": b"1", "fine": b"2"}, tid)
+    assert [(item.key, item.error) for item in answer.tuples] == [("", anna.INVALID), ("fine", 0)]
+    assert raw.get("fine", tid) == {"fine": b"2"}
+
+
+def test_a_key_that_is_not_text(raw: Raw) -> None:
+    request = anna.KeyRequest(response_address=raw.address("put"), request_id="r")
+    request.tuples.add(key="KEY", lattice_type=anna.LWW, payload=lww(b"v"))
+    answer = response(raw.call("put", request.SerializeToString().replace(b"KEY", b"\xff\xfe\xfd")))
+    assert (answer.response_id, answer.error) == ("r", anna.INVALID)
+    assert len(answer.tuples) == 1, "clients count the tuples"
+    assert answer.tuples[0].error
+
+
+def test_no_keys_and_two_transactions(raw: Raw) -> None:
+    assert raw.get_response([]).error == anna.INVALID
+    tid = raw.start().id
+    assert raw.get_response([], tid).error == anna.INVALID
+    request = raw.request("get", tid)
+    request.tuples.add(key="TRANSACTION_ID", payload=b"other")
+    request.tuples.add(key="k")
+    answer = response(raw.call("get", request.SerializeToString()))
+    assert [(item.key, item.error) for item in answer.tuples] == [("k", anna.INVALID)]
+
+
+@pytest.mark.parametrize("tid", ["", "a/b", "a~b", "x" * 1000, "é", "."])
+def test_ids_that_are_none(raw: Raw, tid: str) -> None:
+    assert raw.get_response(["k"], tid).tuples[0].error
+    assert raw.put_response({"k": b"v"}, tid).tuples[0].error
+    assert raw.commit(tid).status == ABORTED
+    if "~" not in tid:
+        assert raw.abort(tid).status == ABORTED
+    if tid:
+        begun = raw.start(tid)
+        assert (begun.id, begun.error) == ("", anna.INVALID)
+    assert raw.get("k") == {"k": None}
+
+
+def test_other_lattices_and_other_payloads(raw: Raw) -> None:
+    tid = raw.start().id
+    request = raw.request("put", tid)
+    request.tuples.add(key="set", lattice_type=anna.SET, payload=b"")
+    request.tuples.add(key="none", payload=lww(b"v"))
+    request.tuples.add(key="bytes", lattice_type=anna.LWW, payload=b"\xff\xff")
+    request.tuples.add(key="good", lattice_type=anna.LWW, payload=lww(b"v"))
+    answer = response(raw.call("put", request.SerializeToString()))
+    errors = {item.key: item.error for item in answer.tuples}
+    assert errors == {"set": anna.LATTICE, "none": anna.LATTICE, "bytes": anna.LATTICE, "good": 0}
+    assert raw.commit(tid).status == COMMITTED
+    seen = raw.get(["set", "none", "bytes", "good"])
+    assert seen == {"set": None, "none": None, "bytes": None, "good": b"v"}
+
+
+def test_a_lone_put_is_all_or_nothing(raw: Raw) -> None:
+    request = raw.request("put", None)
+    request.tuples.add(key="set", lattice_type=anna.SET, payload=b"")
+    request.tuples.add(key="good", lattice_type=anna.LWW, payload=lww(b"v"))
+    answer = response(raw.call("put", request.SerializeToString()))
+    assert all(item.error for item in answer.tuples)
+    assert raw.get("good") == {"good": None}
+
+
+def test_a_message_over_the_limit(start: Callable[..., Daemon]) -> None:
+    limits = ["--message-bytes-max", "100000", "--value-bytes-max", "50000"]
+    with Raw(start("--storage", "memory", *limits, name="small").ipc) as raw:
+        answer = raw.put_response({"k": bytes(150_000)})
+        assert answer.error == anna.INVALID
+        assert "message-bytes-max" in answer.detail
+        assert raw.get("k") == {"k": None}
+
+
+def test_a_hundred_thousand_transactions_left_behind(start: Callable[..., Daemon]) -> None:
+    daemon = start("--storage", "memory", "--txn-timeout", "3", name="many")
+    with Raw(daemon.ipc) as raw:
+        wanted, sent, answered = 100_000, 0, 0
+        while answered < wanted:
+            while sent < wanted and sent - answered < 500:
+                raw.push["start"].send(raw.address("start").encode())
+                sent += 1
+            tag(raw.receive("start"))
+            answered += 1
+        assert daemon.rss_bytes() < 500 * MIB
+        raw.put({"k": b"v"})
+        until(lambda: daemon.status()["node"]["transactions"] == 0, 60)
+        assert raw.get("k") == {"k": b"v"}
+
+
+def test_ten_thousand_reply_addresses(daemon: Daemon, raw: Raw) -> None:
+    for number in range(10_000):
+        raw.push["start"].send(f"ipc://{daemon.ipc}/address_{number}".encode())
+    until(lambda: daemon.status()["node"]["transactions"] >= 10_000, 60)
+    assert daemon.status()["sockets"]["reply_sockets"] <= 700
+    until(lambda: raw.start().id)
+
+
+def test_a_second_sidecar_is_refused(daemon: Daemon) -> None:
+    second = run(
+        "sidecar", "--ipc-dir", str(daemon.ipc), "--storage", "memory", "--admin", "127.0.0.1:0"
+    )
+    assert second.returncode == 1
+    assert f"process {daemon.process.pid}" in second.stderr
+    assert "--ipc-dir" in second.stderr
+
+
+def test_a_dead_sidecars_sockets_are_taken_over(start: Callable[..., Daemon]) -> None:
+    dead = start("--storage", "memory", name="dead")
+    dead.kill()
+    assert (dead.ipc / "get").exists(), "a killed daemon leaves its sockets"
+    heir = start("--storage", "memory", name="dead")
+    with Raw(heir.ipc) as client:
+        assert client.start().id
