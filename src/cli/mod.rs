@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod bench;
 mod sidecar;
 
 use std::process::ExitCode;
@@ -22,13 +23,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Sidecar(sidecar::SidecarArgs),
+    Sidecar(Box<sidecar::SidecarArgs>),
+    Bench(bench::BenchArgs),
 }
 
 /// Parses the command line and does what it says.
 pub fn run() -> ExitCode {
     match Cli::parse().command {
-        Command::Sidecar(args) => sidecar::run(args),
+        Command::Sidecar(args) => sidecar::run(*args),
+        Command::Bench(args) => bench::run(args),
     }
 }
 

@@ -1,8 +1,10 @@
 //! A bound PULL socket.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
-use super::TransportError;
+use super::{TransportError, failed};
 
 /// Messages above this size are handed on in the buffer in which they came; smaller ones are copied,
 /// which is cheaper than keeping that buffer alive.
@@ -22,25 +24,11 @@ impl Inbox {
         endpoint: &str,
         message_bytes_max: usize,
     ) -> Result<Self, TransportError> {
-        let failed = |what| {
-            move |source| TransportError::Socket {
-                what,
-                endpoint: endpoint.to_owned(),
-                source,
-            }
-        };
         let socket = context
             .socket(zmq::PULL)
-            .map_err(failed("create the socket for"))?;
-        let bytes_max = i64::try_from(message_bytes_max).unwrap_or(i64::MAX);
-        socket.set_linger(0).map_err(failed("configure"))?;
-        socket
-            .set_rcvhwm(WAITING_MAX)
-            .map_err(failed("configure"))?;
-        socket
-            .set_maxmsgsize(bytes_max)
-            .map_err(failed("configure"))?;
-        socket.bind(endpoint).map_err(failed("bind"))?;
+            .map_err(failed("create the socket for", endpoint))?;
+        configure(&socket, message_bytes_max).map_err(failed("configure", endpoint))?;
+        socket.bind(endpoint).map_err(failed("bind", endpoint))?;
         Ok(Self { socket })
     }
 
@@ -60,9 +48,22 @@ impl Inbox {
         Some(Bytes::from_owner(Owner(first)))
     }
 
+    /// The next message, as soon as it is there; none if it is not within `timeout`.
+    pub fn receive_within(&self, timeout: Duration) -> Option<Bytes> {
+        let millis = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
+        self.socket.poll(zmq::POLLIN, millis).ok()?;
+        self.receive()
+    }
+
     pub(super) fn poll_item(&self) -> zmq::PollItem<'_> {
         self.socket.as_poll_item(zmq::POLLIN)
     }
+}
+
+fn configure(socket: &zmq::Socket, message_bytes_max: usize) -> zmq::Result<()> {
+    socket.set_linger(0)?;
+    socket.set_rcvhwm(WAITING_MAX)?;
+    socket.set_maxmsgsize(i64::try_from(message_bytes_max).unwrap_or(i64::MAX))
 }
 
 struct Owner(zmq::Message);

@@ -6,7 +6,10 @@
 //!
 //! ZeroMQ promises no delivery, so nothing here does: an answer that cannot be delivered is dropped
 //! and counted ([`Drops`]).
+//!
+//! [`Client`] and [`Responder`] are the other side, for benchmarks and tests.
 
+mod client;
 mod inbox;
 mod outbox;
 mod wake;
@@ -15,6 +18,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use client::{Client, ClientContext, Responder};
 pub use inbox::Inbox;
 pub use outbox::{Drops, Outbox, OutboxLimits};
 pub use wake::Wake;
@@ -35,6 +39,16 @@ pub enum TransportError {
     /// The wake-up descriptor could not be made.
     #[error("cannot create an event descriptor: {0}")]
     Wake(#[from] std::io::Error),
+}
+
+/// Says which endpoint an error of libzmq is about.
+fn failed(what: &'static str, endpoint: &str) -> impl FnOnce(zmq::Error) -> TransportError {
+    let endpoint = endpoint.to_owned();
+    move |source| TransportError::Socket {
+        what,
+        endpoint,
+        source,
+    }
 }
 
 /// All sockets of one thread.
