@@ -17,6 +17,7 @@ import zmq
 
 KINDS = ["start", "get", "put", "continue", "commit", "abort"]
 ANSWER_MAX_MS = 10_000
+TURN_NS = 100_000_000
 REQUESTS_PER_ABORTED = 8
 REQUEST_ID_BYTES = 12
 COMMITTED, ABORTED = 1, 2
@@ -66,15 +67,15 @@ class Refused(Exception):
 
 
 class Session:
-    def __init__(self, options):
+    def __init__(self, options, ipc_dir):
         self.options = options
-        self.answers_at = f"ipc://{options.ipc_dir}/b-{options.name}".encode()
+        self.answers_at = f"ipc://{ipc_dir}/b-{options.name}".encode()
         context = zmq.Context.instance()
         self.answers = context.socket(zmq.PULL)
         self.answers.setsockopt(zmq.LINGER, 0)
         self.answers.setsockopt(zmq.RCVTIMEO, ANSWER_MAX_MS)
         self.answers.bind(self.answers_at.decode())
-        self.targets = {kind: self.connect(context, kind) for kind in KINDS}
+        self.targets = {kind: self.connect(context, f"ipc://{ipc_dir}/{kind}") for kind in KINDS}
         self.value = nested(2, bytes([7]) * options.value_bytes)
         self.payload = varint(1 << 3) + varint(1_790_000_000_000_000_000) + self.value
         self.random = random.Random(os.getpid())
@@ -83,11 +84,12 @@ class Session:
         self.times = {}
         self.counts = False
 
-    def connect(self, context, kind):
+    @staticmethod
+    def connect(context, endpoint):
         socket = context.socket(zmq.PUSH)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SNDTIMEO, ANSWER_MAX_MS)
-        socket.connect(f"ipc://{self.options.ipc_dir}/{kind}")
+        socket.connect(endpoint)
         return socket
 
     def call(self, operation, kind, request):
@@ -171,22 +173,27 @@ class Session:
         self.commit(txn)
         self.record("transaction", time.perf_counter_ns() - began)
 
-    def repeat(self, seconds, counts, once):
-        self.counts = counts
-        self.transactions = 0
-        began = time.perf_counter()
-        while time.perf_counter() - began < seconds:
-            try:
-                once()
-                self.transactions += 1
-            except Refused:
-                self.failed += 1
-        self.seconds = time.perf_counter() - began
+
+def repeat(sessions, seconds, counts, once):
+    """Does something again and again, in turns; all clients change at the same moments."""
+    for session in sessions:
+        session.counts = counts
+        session.transactions = 0
+        session.seconds = 0.0
+    until = time.perf_counter() + seconds * len(sessions)
+    while (began := time.perf_counter()) < until:
+        session = sessions[time.time_ns() // TURN_NS % len(sessions)]
+        try:
+            once(session)
+            session.transactions += 1
+        except Refused:
+            session.failed += 1
+        session.seconds += time.perf_counter() - began
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ipc-dir", required=True)
+    parser.add_argument("--ipc-dir", required=True, action="append")
     parser.add_argument("--name", required=True)
     parser.add_argument("--plan", choices=["mix"], default="mix")
     parser.add_argument("--threads", type=int, choices=[1], default=1)
@@ -195,21 +202,22 @@ def main():
     parser.add_argument("--value-bytes", type=int, default=4096)
     parser.add_argument("--keys", type=int, default=1000)
     options = parser.parse_args()
-    session = Session(options)
+    sessions = [Session(options, ipc_dir) for ipc_dir in options.ipc_dir]
     print("ready", flush=True)
     if not sys.stdin.readline():
         return
     for seconds, counts in [(options.warmup_seconds / 2, False), (options.seconds / 2, True)]:
-        session.repeat(seconds, counts, session.aborted)
-        session.repeat(seconds, counts, session.whole)
-    measured = {
-        "seconds": session.seconds,
-        "transactions": session.transactions,
-        "failed": session.failed,
-        "requests": session.requests,
-        "times": {name: sorted(seen.items()) for name, seen in session.times.items()},
-    }
-    print(json.dumps(measured), flush=True)
+        repeat(sessions, seconds, counts, Session.aborted)
+        repeat(sessions, seconds, counts, Session.whole)
+    for session in sessions:
+        measured = {
+            "seconds": session.seconds,
+            "transactions": session.transactions,
+            "failed": session.failed,
+            "requests": session.requests,
+            "times": {name: sorted(seen.items()) for name, seen in session.times.items()},
+        }
+        print(json.dumps(measured), flush=True)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
@@ -20,6 +20,8 @@ use crate::wire::TransactionStatus;
 
 /// How long an answer may take. After that the measurement is void.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How long one of several sidecars is used before the next.
+const TURN: Duration = Duration::from_millis(100);
 /// Reads, and writes, of a transaction that is aborted in the end.
 const REQUESTS_PER_ABORTED: usize = 8;
 const KEYS_PER_LOADING_COMMIT: usize = 16;
@@ -49,9 +51,9 @@ impl Plan {
 /// Put load on a sidecar; results go to standard output as JSON.
 #[derive(Debug, Clone, Args)]
 pub struct ClientOptions {
-    /// The sidecar's directory
+    /// The sidecar's directory; several are used in turns, each for a moment
     #[arg(long)]
-    pub ipc_dir: PathBuf,
+    pub ipc_dir: Vec<PathBuf>,
     /// Distinguishes this client from others in the directory
     #[arg(long)]
     pub name: String,
@@ -75,12 +77,17 @@ pub struct ClientOptions {
     pub keys: usize,
 }
 
-/// Says "ready", waits for a line, does its part, prints what it measured.
+/// Says "ready", waits for a line, does its part, prints what it measured: one line per directory and
+/// thread.
 pub fn run(options: &ClientOptions) -> Result<(), BenchError> {
     let context = ClientContext::default();
-    let sessions: Vec<Session> = (0..options.threads)
-        .map(|thread| Session::open(&context, options, thread))
-        .collect::<Result<_, _>>()?;
+    let clients: Vec<Vec<Session>> = (0..options.threads)
+        .map(|thread| {
+            let dirs = options.ipc_dir.iter();
+            dirs.map(|dir| Session::open(&context, options, dir, thread))
+                .collect()
+        })
+        .collect::<Result<_, BenchError>>()?;
     println!("ready");
     let mut line = String::new();
     std::io::stdin()
@@ -89,19 +96,76 @@ pub fn run(options: &ClientOptions) -> Result<(), BenchError> {
     if line.is_empty() {
         return Ok(());
     }
-    let threads: Vec<_> = sessions
+    let threads: Vec<_> = clients
         .into_iter()
-        .map(|session| std::thread::spawn(|| session.run()))
+        .map(|mut sessions| {
+            let options = options.clone();
+            std::thread::spawn(move || follow(&options, &mut sessions).map(|()| sessions))
+        })
         .collect();
     for thread in threads {
-        let measured = thread
-            .join()
-            .map_err(|_| BenchError::Answer("a client thread panicked".to_owned()))??;
-        let json = serde_json::to_string(&measured)
-            .map_err(|why| system("print the results")(why.into()))?;
-        writeln!(std::io::stdout(), "{json}").map_err(system("print the results"))?;
+        let panicked = |_| BenchError::Answer("a client thread panicked".to_owned());
+        for session in thread.join().map_err(panicked)?? {
+            let json = serde_json::to_string(&session.measured())
+                .map_err(|why| system("print the results")(why.into()))?;
+            writeln!(std::io::stdout(), "{json}").map_err(system("print the results"))?;
+        }
     }
     Ok(())
+}
+
+/// Does what the plan says.
+fn follow(options: &ClientOptions, sessions: &mut [Session]) -> Result<(), BenchError> {
+    let (warmup, seconds) = (options.warmup_seconds, options.seconds);
+    let done = match options.plan {
+        Plan::Load => sessions.iter_mut().try_for_each(Session::load),
+        Plan::Commit => repeat(sessions, warmup, false, Session::write)
+            .and_then(|()| repeat(sessions, seconds, true, Session::write)),
+        Plan::Mix => repeat(sessions, warmup / 2.0, false, Session::aborted)
+            .and_then(|()| repeat(sessions, warmup / 2.0, false, Session::whole))
+            .and_then(|()| repeat(sessions, seconds / 2.0, true, Session::aborted))
+            .and_then(|()| repeat(sessions, seconds / 2.0, true, Session::whole)),
+    };
+    done.map_err(BenchError::Answer)
+}
+
+/// Does something again and again, in turns where there are several sessions. All clients change to
+/// the next at the same moments, those of the wall clock, so that each sidecar has the machine for
+/// itself in its turn, and what else disturbs the machine disturbs all of them alike. The last call
+/// with `counts` says how many transactions there were, and in how much time.
+fn repeat(
+    sessions: &mut [Session],
+    seconds: f64,
+    counts: bool,
+    once: fn(&mut Session) -> Result<(), Trouble>,
+) -> Result<(), String> {
+    for session in &mut *sessions {
+        session.counts = counts;
+        session.measured.transactions = 0;
+        session.measured.seconds = 0.0;
+    }
+    let total = Duration::from_secs_f64(seconds * sessions.len() as f64);
+    let began = Instant::now();
+    while began.elapsed() < total {
+        let Some(session) = sessions.get_mut(turn(sessions.len())) else {
+            break;
+        };
+        let began = Instant::now();
+        match once(session) {
+            Ok(()) => session.measured.transactions += 1,
+            Err(Trouble::Refused) => session.measured.failed += 1,
+            Err(Trouble::Void(why)) => return Err(why),
+        }
+        session.measured.seconds += began.elapsed().as_secs_f64();
+    }
+    Ok(())
+}
+
+/// Whose turn it is.
+fn turn(of: usize) -> usize {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let turns = now.unwrap_or_default().as_millis() / TURN.as_millis();
+    (turns % of.max(1) as u128) as usize
 }
 
 /// One client.
@@ -126,9 +190,10 @@ impl Session {
     fn open(
         context: &ClientContext,
         options: &ClientOptions,
+        dir: &Path,
         thread: usize,
     ) -> Result<Self, BenchError> {
-        let endpoint = |name: &str| format!("ipc://{}", options.ipc_dir.join(name).display());
+        let endpoint = |name: &str| format!("ipc://{}", dir.join(name).display());
         let targets = Kind::ALL.map(|kind| endpoint(kind.name()));
         let answers = endpoint(&format!("b-{}-{thread}", options.name));
         let client = Client::open(context, &targets, &answers, ANSWER_MAX)?;
@@ -148,46 +213,13 @@ impl Session {
         })
     }
 
-    fn run(mut self) -> Result<Measured, BenchError> {
-        let (warmup, seconds) = (self.options.warmup_seconds, self.options.seconds);
-        let done = match self.options.plan {
-            Plan::Load => self.load(),
-            Plan::Commit => self
-                .repeat(warmup, false, Self::write)
-                .and_then(|()| self.repeat(seconds, true, Self::write)),
-            Plan::Mix => self
-                .repeat(warmup / 2.0, false, Self::aborted)
-                .and_then(|()| self.repeat(warmup / 2.0, false, Self::whole))
-                .and_then(|()| self.repeat(seconds / 2.0, true, Self::aborted))
-                .and_then(|()| self.repeat(seconds / 2.0, true, Self::whole)),
-        };
-        done.map_err(BenchError::Answer)?;
+    fn measured(self) -> Measured {
         let times = self.times.into_iter();
-        self.measured.times = times
-            .map(|(operation, times)| (operation.to_owned(), times.counts()))
-            .collect();
-        Ok(self.measured)
-    }
-
-    /// Does something again and again. What was counted last says how many and how long.
-    fn repeat(
-        &mut self,
-        seconds: f64,
-        counts: bool,
-        mut once: impl FnMut(&mut Self) -> Result<(), Trouble>,
-    ) -> Result<(), String> {
-        self.counts = counts;
-        self.measured.transactions = 0;
-        let began = Instant::now();
-        while began.elapsed().as_secs_f64() < seconds {
-            match once(self) {
-                Ok(()) => self.measured.transactions += 1,
-                Err(Trouble::Refused) => self.measured.failed += 1,
-                Err(Trouble::Void(why)) => return Err(why),
-            }
+        let times = times.map(|(operation, times)| (operation.to_owned(), times.counts()));
+        Measured {
+            times: times.collect(),
+            ..self.measured
         }
-        self.measured.seconds = began.elapsed().as_secs_f64();
-        Ok(())
     }
 
     fn aborted(&mut self) -> Result<(), Trouble> {

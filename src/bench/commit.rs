@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::children::Family;
 use super::client::Plan;
 use super::ipc::bar;
-use super::sidecar::{Language, Load, Server};
+use super::sidecar::{Language, Load, Server, load};
 use super::stats::{Measured, Quantiles, Round, Times, median};
 use super::table::{Table, micros, times as ratio};
 use super::{BenchError, messages, system};
@@ -142,7 +142,7 @@ fn all_rounds(
         for (number, committers) in options.committers.iter().enumerate() {
             let direct = library.commit(*committers, options)?;
             progress.inc(1);
-            let load = Load {
+            let work = Load {
                 plan: Plan::Commit,
                 threads: *committers,
                 seconds: options.seconds_per_round,
@@ -150,13 +150,13 @@ fn all_rounds(
                 value_bytes: options.value_bytes,
                 keys: KEYS,
             };
-            let through = sidecar.load(family, Language::Rust, 1, &load)?;
+            let through = load(family, &[sidecar], Language::Rust, 1, &work)?;
             progress.inc(1);
             if let Some(store) = rounds.store.get_mut(number) {
                 store.push(direct);
             }
             if let Some(sidecar) = rounds.sidecar.get_mut(number) {
-                sidecar.push(through);
+                sidecar.extend(through);
             }
         }
     }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::children::Family;
 use super::client::Plan;
 use super::process;
-use super::sidecar::{Language, Load, Server, python_is_missing};
+use super::sidecar::{Language, Load, Server, load, python_is_missing};
 use super::stats::{Compared, Round};
 use super::table::{Table, micros, times as ratio};
 use super::{BenchError, system};
@@ -47,8 +47,8 @@ pub enum Store {
 
 /// Measure requests and transactions next to an echo without logic.
 ///
-/// The same clients talk in turns to the sidecar and to a responder that only echoes prepared
-/// answers; ratios are of the medians over all rounds of this one run. "start" to "abort" are requests
+/// The same clients talk in turns, of a tenth of a second each, to the sidecar and to a responder that
+/// only echoes prepared answers; ratios are of the medians over all rounds of this one run. "start" to "abort" are requests
 /// of transactions that are aborted, the rest belongs to transactions of start, two gets, a put and a
 /// commit. Reads are of values that the sidecar has in its cache.
 #[derive(Debug, Clone, Args, Serialize)]
@@ -61,10 +61,10 @@ pub struct IpcOptions {
         value_name = "N,N,…"
     )]
     pub clients: Vec<usize>,
-    /// Seconds that a round lasts, its warm-up aside
+    /// Seconds that a round lasts for each of the two, its warm-up aside
     #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
     pub seconds_per_round: f64,
-    /// Rounds for each number of clients, half a warm-up before each
+    /// Rounds for each number of clients
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub rounds: usize,
     /// Size of values
@@ -154,7 +154,13 @@ pub fn run(options: &IpcOptions) -> Result<IpcReport, BenchError> {
     let data_dir = bench.family.path().join("store");
     let data_dir = (options.storage == Store::Embedded).then_some(&*data_dir);
     let sidecar = Server::sidecar(&bench.family, data_dir)?;
-    sidecar.load(&bench.family, Language::Rust, 1, &bench.work(Plan::Load))?;
+    load(
+        &bench.family,
+        &[&sidecar],
+        Language::Rust,
+        1,
+        &bench.work(Plan::Load),
+    )?;
     let cells = bench.cells(&floor, &sidecar, missing.is_none() && !options.no_python)?;
     let idle = bench.idle(&sidecar)?;
     sidecar.process.end();
@@ -197,7 +203,7 @@ impl Bench<'_> {
             .filter(|(_, is_wanted)| *is_wanted)
             .flat_map(|(language, _)| self.options.clients.iter().map(move |n| (language, *n)))
             .collect();
-        let progress = bar(wanted.len() * self.options.rounds * 2);
+        let progress = bar(wanted.len() * self.options.rounds);
         let cells = wanted.into_iter().map(|(language, clients)| {
             progress.set_message(format!("{clients} {} clients", language.name()));
             self.cell(floor, sidecar, language, clients, &progress)
@@ -217,16 +223,16 @@ impl Bench<'_> {
     ) -> Result<Cell, BenchError> {
         let work = self.work(Plan::Mix);
         let (mut floors, mut sidecars) = (Vec::new(), Vec::new());
-        for round in 0..self.options.rounds {
-            // Each is first in every second round, so that neither profits from what came before.
-            for turn in [round % 2, 1 - round % 2] {
-                let (server, rounds) = match turn {
-                    0 => (floor, &mut floors),
-                    _ => (sidecar, &mut sidecars),
-                };
-                rounds.push(server.load(&self.family, language, clients, &work)?);
-                progress.inc(1);
-            }
+        for _ in 0..self.options.rounds {
+            let servers = [floor, sidecar];
+            let rounds = load(&self.family, &servers, language, clients, &work)?;
+            let (of_floor, of_sidecar): (Vec<_>, Vec<_>) = rounds
+                .into_iter()
+                .enumerate()
+                .partition(|(server, _)| *server == 0);
+            floors.extend(of_floor.into_iter().map(|(_, round)| round));
+            sidecars.extend(of_sidecar.into_iter().map(|(_, round)| round));
+            progress.inc(1);
         }
         Ok(Cell::new(language, clients, &floors, &sidecars))
     }

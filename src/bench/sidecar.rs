@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::children::{Family, Process};
-use super::client::{ClientOptions, Plan};
+use super::client::Plan;
 use super::stats::{Measured, Round};
 use super::{BenchError, process, system};
 
@@ -70,85 +70,86 @@ impl Server {
         process.line("ready", READY_MAX)?;
         Ok(Self { process, ipc_dir })
     }
-
-    /// Lets clients do what they do, all at once.
-    pub(super) fn load(
-        &self,
-        family: &Family,
-        language: Language,
-        processes: usize,
-        load: &Load,
-    ) -> Result<Round, BenchError> {
-        let mut clients = (0..processes)
-            .map(|number| {
-                family.spawn(
-                    &name(language, number),
-                    &mut self.client(family, language, number, load)?,
-                )
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        for client in &clients {
-            client.line("ready", READY_MAX)?;
-        }
-        let before = process::cpu(self.process.pid());
-        for client in &mut clients {
-            client.go()?;
-        }
-        let planned = Duration::from_secs_f64(load.seconds + load.warmup_seconds);
-        let mut measured = Vec::new();
-        for client in &clients {
-            for _ in 0..load.threads {
-                let line = client.line("{", planned + LATE_MAX)?;
-                let parsed: Result<Measured, _> = serde_json::from_str(&line);
-                measured.push(parsed.map_err(|why| client.failed(format!("printed: {why}")))?);
-            }
-        }
-        let mut round = Round::merge(&measured);
-        let used = process::cpu(self.process.pid()).zip(before);
-        let used = used.map_or(Duration::ZERO, |(after, before)| {
-            after.saturating_sub(before)
-        });
-        round.cpu_us_per_request = used.as_secs_f64() * 1e6 / round.requests.max(1) as f64;
-        Ok(round)
-    }
-
-    fn client(
-        &self,
-        family: &Family,
-        language: Language,
-        number: usize,
-        load: &Load,
-    ) -> Result<Command, BenchError> {
-        let mut command = match language {
-            Language::Rust => {
-                let mut command = this_program()?;
-                command.args(["bench", "client"]);
-                command
-            }
-            Language::Python => {
-                let mut command = Command::new("python3");
-                command.arg(python_client(family)?);
-                command
-            }
-        };
-        let options = load.options(self.ipc_dir.clone(), name(language, number));
-        command.arg("--ipc-dir").arg(&options.ipc_dir);
-        command.args(["--name", &options.name, "--plan", options.plan.name()]);
-        for (option, value) in [
-            ("--threads", options.threads.to_string()),
-            ("--seconds", options.seconds.to_string()),
-            ("--warmup-seconds", options.warmup_seconds.to_string()),
-            ("--value-bytes", options.value_bytes.to_string()),
-            ("--keys", options.keys.to_string()),
-        ] {
-            command.args([option, &value]);
-        }
-        Ok(command)
-    }
 }
 
-fn name(language: Language, number: usize) -> String {
-    format!("{}-{number}", language.name())
+/// Lets client processes put load on servers, in turns, and tells how each fared.
+pub(super) fn load(
+    family: &Family,
+    servers: &[&Server],
+    language: Language,
+    processes: usize,
+    load: &Load,
+) -> Result<Vec<Round>, BenchError> {
+    let mut clients = (0..processes)
+        .map(|number| {
+            let name = format!("{}-{number}", language.name());
+            let mut command = client(family, servers, language, load)?;
+            family.spawn(&name, command.args(["--name", &name]))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    for client in &clients {
+        client.line("ready", READY_MAX)?;
+    }
+    let cpu = |server: &&Server| process::cpu(server.process.pid()).unwrap_or_default();
+    let before: Vec<Duration> = servers.iter().map(cpu).collect();
+    for client in &mut clients {
+        client.go()?;
+    }
+    let mut measured: Vec<Vec<Measured>> = servers.iter().map(|_| Vec::new()).collect();
+    for client in &clients {
+        for _ in 0..load.threads {
+            for of_server in &mut measured {
+                of_server.push(result(client, load.planned(servers.len()))?);
+            }
+        }
+    }
+    let used = servers.iter().map(cpu).zip(before);
+    let rounds = measured
+        .iter()
+        .zip(used)
+        .map(|(measured, (after, before))| {
+            Round::merge(measured).with_cpu(after.saturating_sub(before))
+        });
+    Ok(rounds.collect())
+}
+
+fn result(client: &Process, planned: Duration) -> Result<Measured, BenchError> {
+    let line = client.line("{", planned + LATE_MAX)?;
+    serde_json::from_str(&line).map_err(|why| client.failed(format!("printed: {why}")))
+}
+
+fn client(
+    family: &Family,
+    servers: &[&Server],
+    language: Language,
+    load: &Load,
+) -> Result<Command, BenchError> {
+    let mut command = match language {
+        Language::Rust => {
+            let mut command = this_program()?;
+            command.args(["bench", "client"]);
+            command
+        }
+        Language::Python => {
+            let mut command = Command::new("python3");
+            command.arg(python_client(family)?);
+            command
+        }
+    };
+    for server in servers {
+        command.arg("--ipc-dir").arg(&server.ipc_dir);
+    }
+    command.args(["--plan", load.plan.name()]);
+    for (option, value) in [
+        ("--threads", load.threads.to_string()),
+        ("--seconds", load.seconds.to_string()),
+        ("--warmup-seconds", load.warmup_seconds.to_string()),
+        ("--value-bytes", load.value_bytes.to_string()),
+        ("--keys", load.keys.to_string()),
+    ] {
+        command.args([option, &value]);
+    }
+    Ok(command)
 }
 
 /// What each client process is to do.
@@ -156,6 +157,7 @@ fn name(language: Language, number: usize) -> String {
 pub(super) struct Load {
     pub(super) plan: Plan,
     pub(super) threads: usize,
+    /// For each server.
     pub(super) seconds: f64,
     pub(super) warmup_seconds: f64,
     pub(super) value_bytes: usize,
@@ -163,17 +165,8 @@ pub(super) struct Load {
 }
 
 impl Load {
-    fn options(&self, ipc_dir: PathBuf, name: String) -> ClientOptions {
-        ClientOptions {
-            ipc_dir,
-            name,
-            plan: self.plan,
-            threads: self.threads,
-            seconds: self.seconds,
-            warmup_seconds: self.warmup_seconds,
-            value_bytes: self.value_bytes,
-            keys: self.keys,
-        }
+    fn planned(&self, servers: usize) -> Duration {
+        Duration::from_secs_f64((self.seconds + self.warmup_seconds) * servers as f64)
     }
 }
 

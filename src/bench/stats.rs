@@ -105,6 +105,13 @@ impl Round {
     }
 }
 
+impl Round {
+    pub(super) fn with_cpu(mut self, used: Duration) -> Self {
+        self.cpu_us_per_request = used.as_secs_f64() * 1e6 / self.requests.max(1) as f64;
+        self
+    }
+}
+
 /// The median; 0 of nothing.
 pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
