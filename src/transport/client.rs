@@ -130,3 +130,77 @@ fn push(context: &zmq::Context, timeout: Duration) -> zmq::Result<zmq::Socket> {
     socket.set_sndtimeo(i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX))?;
     Ok(socket)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{OutboxLimits, Sockets};
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn endpoints(place: &tempfile::TempDir, names: &[&str]) -> Vec<String> {
+        let endpoint = |name: &&str| format!("ipc://{}", place.path().join(name).display());
+        names.iter().map(endpoint).collect()
+    }
+
+    #[test]
+    fn a_client_is_answered() {
+        let place = tempfile::tempdir().unwrap();
+        let targets = endpoints(&place, &["a", "b"]);
+        let answers = endpoints(&place, &["answers"]).remove(0);
+        let mut responder = Responder::bind(&targets, SOON).unwrap();
+        let answer_to = answers.clone();
+        let server = std::thread::spawn(move || {
+            for _ in 0..100 {
+                let answer = |number, request: &[u8]| {
+                    Some((answer_to.clone(), [&[number as u8], request].concat()))
+                };
+                responder.serve(answer).unwrap();
+            }
+        });
+        let client = Client::open(&ClientContext::default(), &targets, &answers, SOON).unwrap();
+        for round in 0..50 {
+            assert_eq!(client.call(0, vec![round]).unwrap(), vec![0, round]);
+            assert_eq!(client.call(1, vec![round]).unwrap(), vec![1, round]);
+        }
+        assert!(client.call(2, Vec::new()).is_none());
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn messages_that_came_together_are_all_announced() {
+        let place = tempfile::tempdir().unwrap();
+        let targets = endpoints(&place, &["a", "b"]);
+        let mut sockets = Sockets::new(OutboxLimits::default()).unwrap();
+        for target in &targets {
+            sockets.bind(target, 1_000).unwrap();
+        }
+        let context = ClientContext::default();
+        let senders: Vec<_> = targets
+            .iter()
+            .map(|target| connect(&context.0, target, SOON).unwrap())
+            .collect();
+        for number in 0..600u32 {
+            senders[number as usize % 2]
+                .send(&number.to_ne_bytes()[..], 0)
+                .unwrap();
+        }
+        let (mut received, mut readable) = (0, Vec::new());
+        while received < 600 {
+            sockets.wait(Some(SOON), &mut readable);
+            assert!(
+                !readable.is_empty(),
+                "{received} came, then nothing was announced"
+            );
+            for number in &readable {
+                // Fewer at a time than there are.
+                let some = std::iter::from_fn(|| sockets.inbox(*number).unwrap().receive());
+                received += some.take(7).count();
+            }
+        }
+        sockets.wait(Some(Duration::ZERO), &mut readable);
+        for number in &readable {
+            assert!(sockets.inbox(*number).unwrap().receive().is_none());
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! A bound PULL socket.
 
+use std::cell::Cell;
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +18,10 @@ const WAITING_MAX: i32 = 1_000;
 /// Receives requests.
 pub struct Inbox {
     socket: zmq::Socket,
+    descriptor: RawFd,
+    /// The last attempt to receive found nothing. Only then does the descriptor announce what comes:
+    /// libzmq signals the first of a series of messages and none of those behind it.
+    is_drained: Cell<bool>,
 }
 
 impl Inbox {
@@ -29,12 +35,20 @@ impl Inbox {
             .map_err(failed("create the socket for", endpoint))?;
         configure(&socket, message_bytes_max).map_err(failed("configure", endpoint))?;
         socket.bind(endpoint).map_err(failed("bind", endpoint))?;
-        Ok(Self { socket })
+        let descriptor = socket.get_fd().map_err(failed("watch", endpoint))?;
+        Ok(Self {
+            socket,
+            descriptor,
+            is_drained: Cell::new(false),
+        })
     }
 
     /// The next message, if one is there. Frames after the first of a multipart message are dropped.
     pub fn receive(&self) -> Option<Bytes> {
-        let first = self.socket.recv_msg(zmq::DONTWAIT).ok()?;
+        let received = self.socket.recv_msg(zmq::DONTWAIT);
+        let is_interrupted = matches!(received, Err(zmq::Error::EINTR));
+        self.is_drained.set(received.is_err() && !is_interrupted);
+        let first = received.ok()?;
         let mut more = first.get_more();
         while more {
             more = self
@@ -53,6 +67,18 @@ impl Inbox {
         let millis = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
         self.socket.poll(zmq::POLLIN, millis).ok()?;
         self.receive()
+    }
+
+    /// Whether there may be messages of which the descriptor says nothing.
+    pub(super) fn may_have_more(&self) -> bool {
+        !self.is_drained.get()
+    }
+
+    /// Readable when something comes after [`receive`](Self::receive) found nothing. To ask the kernel
+    /// for the descriptor itself is much cheaper than to ask libzmq for the socket: that takes several
+    /// system calls for each socket, ready or not.
+    pub(super) fn poll_descriptor(&self) -> zmq::PollItem<'_> {
+        zmq::PollItem::from_fd(self.descriptor, zmq::POLLIN)
     }
 
     pub(super) fn poll_item(&self) -> zmq::PollItem<'_> {

@@ -101,12 +101,14 @@ impl Sockets {
         let slow = self.outbox.backlogged();
         let mut items = Vec::with_capacity(self.inboxes.len() + 1 + slow.len());
         items.push(zmq::PollItem::from_fd(self.wake.as_raw_fd(), zmq::POLLIN));
-        items.extend(self.inboxes.iter().map(|inbox| inbox.poll_item()));
+        items.extend(self.inboxes.iter().map(Inbox::poll_descriptor));
         items.extend(slow.iter().map(|socket| socket.as_poll_item(zmq::POLLOUT)));
         // Rounded up: waking a moment before a deadline would only mean to sleep again.
-        let millis = timeout.map_or(-1, |time| {
-            time.as_micros().div_ceil(1000).min(60_000) as i64
-        });
+        let millis = match timeout {
+            _ if self.inboxes.iter().any(Inbox::may_have_more) => 0,
+            None => -1,
+            Some(time) => time.as_micros().div_ceil(1000).min(60_000) as i64,
+        };
         // An interrupted poll is an empty one.
         let _ = zmq::poll(&mut items, millis);
         let (waked, rest) = items
@@ -114,10 +116,10 @@ impl Sockets {
             .map_or((false, &[][..]), |(first, rest)| {
                 (first.is_readable(), rest)
             });
-        let inboxes = rest.iter().take(self.inboxes.len()).enumerate();
+        let inboxes = self.inboxes.iter().zip(rest).enumerate();
         readable.extend(
             inboxes
-                .filter(|(_, item)| item.is_readable())
+                .filter(|(_, (inbox, item))| inbox.may_have_more() || item.is_readable())
                 .map(|(number, _)| number),
         );
         let some_can_take_more = rest
