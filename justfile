@@ -23,4 +23,4 @@ quickstart:
 
 # Measure against an echo floor
 bench:
-    scripts/bench
+    scripts/bench/run.sh

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod bench;
 mod sidecar;
 mod sim;
 
@@ -25,6 +26,7 @@ struct Cli {
 enum Command {
     Sidecar(Box<sidecar::SidecarArgs>),
     Sim(sim::SimArgs),
+    Bench(bench::BenchArgs),
 }
 
 /// Parses the command line and does what it says.
@@ -32,6 +34,7 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Sidecar(args) => sidecar::run(*args),
         Command::Sim(args) => sim::run(args),
+        Command::Bench(args) => bench::run(args),
     }
 }
 

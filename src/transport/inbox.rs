@@ -1,8 +1,12 @@
 //! A bound PULL socket.
 
+use std::cell::Cell;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
 use bytes::Bytes;
 
-use super::TransportError;
+use super::{TransportError, failed};
 
 /// Messages above this size are handed on in the buffer in which they came; smaller ones are copied,
 /// which is cheaper than keeping that buffer alive.
@@ -14,6 +18,10 @@ const WAITING_MAX: i32 = 1_000;
 /// Receives requests.
 pub struct Inbox {
     socket: zmq::Socket,
+    descriptor: RawFd,
+    /// The last attempt to receive found nothing. Only then does the descriptor announce what comes:
+    /// libzmq signals the first of a series of messages and none of those behind it.
+    is_drained: Cell<bool>,
 }
 
 impl Inbox {
@@ -22,21 +30,20 @@ impl Inbox {
         endpoint: &str,
         message_bytes_max: usize,
     ) -> Result<Self, TransportError> {
-        let failed = |what| {
-            move |source| TransportError::Socket { what, endpoint: endpoint.to_owned(), source }
-        };
-        let socket = context.socket(zmq::PULL).map_err(failed("create the socket for"))?;
-        let bytes_max = i64::try_from(message_bytes_max).unwrap_or(i64::MAX);
-        socket.set_linger(0).map_err(failed("configure"))?;
-        socket.set_rcvhwm(WAITING_MAX).map_err(failed("configure"))?;
-        socket.set_maxmsgsize(bytes_max).map_err(failed("configure"))?;
-        socket.bind(endpoint).map_err(failed("bind"))?;
-        Ok(Self { socket })
+        let socket =
+            context.socket(zmq::PULL).map_err(failed("create the socket for", endpoint))?;
+        configure(&socket, message_bytes_max).map_err(failed("configure", endpoint))?;
+        socket.bind(endpoint).map_err(failed("bind", endpoint))?;
+        let descriptor = socket.get_fd().map_err(failed("watch", endpoint))?;
+        Ok(Self { socket, descriptor, is_drained: Cell::new(false) })
     }
 
     /// The next message, if one is there. Frames after the first of a multipart message are dropped.
     pub fn receive(&self) -> Option<Bytes> {
-        let first = self.socket.recv_msg(zmq::DONTWAIT).ok()?;
+        let received = self.socket.recv_msg(zmq::DONTWAIT);
+        let is_interrupted = matches!(received, Err(zmq::Error::EINTR));
+        self.is_drained.set(received.is_err() && !is_interrupted);
+        let first = received.ok()?;
         let mut more = first.get_more();
         while more {
             more = self.socket.recv_msg(zmq::DONTWAIT).is_ok_and(|part| part.get_more());
@@ -47,9 +54,34 @@ impl Inbox {
         Some(Bytes::from_owner(Owner(first)))
     }
 
+    /// The next message, as soon as it is there; none if it is not within `timeout`.
+    pub fn receive_within(&self, timeout: Duration) -> Option<Bytes> {
+        let millis = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
+        self.socket.poll(zmq::POLLIN, millis).ok()?;
+        self.receive()
+    }
+
+    /// Whether there may be messages of which the descriptor says nothing.
+    pub(super) fn may_have_more(&self) -> bool {
+        !self.is_drained.get()
+    }
+
+    /// Readable when something comes after [`receive`](Self::receive) found nothing. To ask the kernel
+    /// for the descriptor itself is much cheaper than to ask libzmq for the socket: that takes several
+    /// system calls for each socket, ready or not.
+    pub(super) fn poll_descriptor(&self) -> zmq::PollItem<'_> {
+        zmq::PollItem::from_fd(self.descriptor, zmq::POLLIN)
+    }
+
     pub(super) fn poll_item(&self) -> zmq::PollItem<'_> {
         self.socket.as_poll_item(zmq::POLLIN)
     }
+}
+
+fn configure(socket: &zmq::Socket, message_bytes_max: usize) -> zmq::Result<()> {
+    socket.set_linger(0)?;
+    socket.set_rcvhwm(WAITING_MAX)?;
+    socket.set_maxmsgsize(i64::try_from(message_bytes_max).unwrap_or(i64::MAX))
 }
 
 struct Owner(zmq::Message);

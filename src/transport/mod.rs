@@ -6,7 +6,10 @@
 //!
 //! ZeroMQ promises no delivery, so nothing here does: an answer that cannot be delivered is dropped
 //! and counted ([`Drops`]).
+//!
+//! [`Client`] and [`Responder`] are the other side, for benchmarks and tests.
 
+mod client;
 mod inbox;
 mod outbox;
 mod wake;
@@ -15,6 +18,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use client::{Client, ClientContext, Responder};
 pub use inbox::Inbox;
 pub use outbox::{Drops, Outbox, OutboxLimits};
 pub use wake::Wake;
@@ -35,6 +39,12 @@ pub enum TransportError {
     /// The wake-up descriptor could not be made.
     #[error("cannot create an event descriptor: {0}")]
     Wake(#[from] std::io::Error),
+}
+
+/// Says which endpoint an error of libzmq is about.
+fn failed(what: &'static str, endpoint: &str) -> impl FnOnce(zmq::Error) -> TransportError {
+    let endpoint = endpoint.to_owned();
+    move |source| TransportError::Socket { what, endpoint, source }
 }
 
 /// All sockets of one thread.
@@ -81,17 +91,25 @@ impl Sockets {
         let slow = self.outbox.backlogged();
         let mut items = Vec::with_capacity(self.inboxes.len() + 1 + slow.len());
         items.push(zmq::PollItem::from_fd(self.wake.as_raw_fd(), zmq::POLLIN));
-        items.extend(self.inboxes.iter().map(|inbox| inbox.poll_item()));
+        items.extend(self.inboxes.iter().map(Inbox::poll_descriptor));
         items.extend(slow.iter().map(|socket| socket.as_poll_item(zmq::POLLOUT)));
         // Rounded up: waking a moment before a deadline would only mean to sleep again.
-        let millis = timeout.map_or(-1, |time| time.as_micros().div_ceil(1000).min(60_000) as i64);
+        let millis = match timeout {
+            _ if self.inboxes.iter().any(Inbox::may_have_more) => 0,
+            None => -1,
+            Some(time) => time.as_micros().div_ceil(1000).min(60_000) as i64,
+        };
         // An interrupted poll is an empty one.
         let _ = zmq::poll(&mut items, millis);
         let (waked, rest) = items
             .split_first()
             .map_or((false, &[][..]), |(first, rest)| (first.is_readable(), rest));
-        let inboxes = rest.iter().take(self.inboxes.len()).enumerate();
-        readable.extend(inboxes.filter(|(_, item)| item.is_readable()).map(|(number, _)| number));
+        let inboxes = self.inboxes.iter().zip(rest).enumerate();
+        readable.extend(
+            inboxes
+                .filter(|(_, (inbox, item))| inbox.may_have_more() || item.is_readable())
+                .map(|(number, _)| number),
+        );
         let some_can_take_more = rest.iter().skip(self.inboxes.len()).any(|i| i.is_writable());
         drop(items);
         if waked {

@@ -1,0 +1,161 @@
+//! Requests as an executor would send them, answers as the sidecar would give them.
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::frontend::ipc::Kind;
+use crate::wire::anna::{
+    AnnaError, KeyRequest, KeyResponse, KeyTuple, LatticeType, LwwValue, RequestType,
+};
+use crate::wire::{CommitRequest, TransactionStatus, TransactionTag};
+
+/// All request ids have this length, so that a prepared answer can be made to fit any of them.
+pub(super) const REQUEST_ID_BYTES: usize = 12;
+
+/// The name of the n-th key. All have one length.
+pub(super) fn key(number: usize) -> String {
+    format!("bench-{number:08}")
+}
+
+/// The id of the n-th request.
+pub(super) fn request_id(number: u64) -> String {
+    format!("{number:0REQUEST_ID_BYTES$}")
+}
+
+/// Makes the requests of one client.
+pub(super) struct Requests {
+    pub(super) answer_endpoint: String,
+    pub(super) value: Bytes,
+}
+
+impl Requests {
+    pub(super) fn start(&self) -> Vec<u8> {
+        self.answer_endpoint.clone().into_bytes()
+    }
+
+    pub(super) fn abort(&self, txn: &str) -> Vec<u8> {
+        format!("{txn}~{}", self.answer_endpoint).into_bytes()
+    }
+
+    pub(super) fn commit(&self, txn: &str) -> Vec<u8> {
+        CommitRequest {
+            tid: txn.to_owned(),
+            response_address: self.answer_endpoint.clone(),
+            addresses: Vec::new(),
+        }
+        .encode_to_vec()
+    }
+
+    pub(super) fn get(&self, txn: &str, key: String, id: String) -> Vec<u8> {
+        let tuple = KeyTuple { key, ..KeyTuple::default() };
+        self.keys(RequestType::Get, txn, vec![tuple], id)
+    }
+
+    pub(super) fn put(&self, txn: &str, keys: impl Iterator<Item = String>, id: String) -> Vec<u8> {
+        let payload: Bytes = lww(self.value.clone()).into();
+        let tuple = |key| KeyTuple {
+            key,
+            lattice_type: LatticeType::Lww as i32,
+            payload: payload.clone(),
+            ..KeyTuple::default()
+        };
+        self.keys(RequestType::Put, txn, keys.map(tuple).collect(), id)
+    }
+
+    fn keys(&self, kind: RequestType, txn: &str, mut tuples: Vec<KeyTuple>, id: String) -> Vec<u8> {
+        tuples.push(KeyTuple {
+            key: "TRANSACTION_ID".to_owned(),
+            payload: Bytes::copy_from_slice(txn.as_bytes()),
+            ..KeyTuple::default()
+        });
+        KeyRequest {
+            r#type: kind as i32,
+            tuples,
+            response_address: self.answer_endpoint.clone(),
+            request_id: id,
+        }
+        .encode_to_vec()
+    }
+}
+
+fn lww(value: Bytes) -> Vec<u8> {
+    // As long as a clock's.
+    let timestamp = 1_790_000_000_000_000_000;
+    LwwValue { timestamp, value }.encode_to_vec()
+}
+
+/// The id in the answer to a start.
+pub(super) fn started(answer: Bytes) -> Result<String, String> {
+    let tag = TransactionTag::decode(answer).map_err(|why| why.to_string())?;
+    if tag.id.is_empty() {
+        return Err(tag.detail);
+    }
+    Ok(tag.id)
+}
+
+/// Checks the answer to a commit or an abort.
+pub(super) fn ended(answer: Bytes, hoped: TransactionStatus) -> Result<(), String> {
+    let tag = TransactionTag::decode(answer).map_err(|why| why.to_string())?;
+    if tag.status() != hoped {
+        return Err(tag.detail);
+    }
+    Ok(())
+}
+
+/// Checks the answer to a get (of a value of `value_bytes`) or to a put.
+pub(super) fn served(answer: Bytes, id: &str, value_bytes: Option<usize>) -> Result<(), String> {
+    let answer = KeyResponse::decode(answer).map_err(|why| why.to_string())?;
+    if answer.response_id != id {
+        return Err(format!("the answer to {id} is for {}", answer.response_id));
+    }
+    let refused = |tuple: &&KeyTuple| tuple.error() != AnnaError::NoError;
+    if answer.error() != AnnaError::NoError || answer.tuples.iter().any(|t| refused(&t)) {
+        return Err(format!("refused: {}", answer.detail));
+    }
+    let (Some(expected), Some(tuple)) = (value_bytes, answer.tuples.first()) else {
+        return Ok(());
+    };
+    let value = LwwValue::decode(tuple.payload.clone()).map_err(|why| why.to_string())?;
+    match value.value.len() {
+        found if found == expected => Ok(()),
+        found => Err(format!("a value of {found} bytes, not {expected}")),
+    }
+}
+
+/// The sidecar's answer to a request of this kind, with the ids of some transaction and request.
+pub(super) fn answer(kind: Kind, value_bytes: usize) -> Vec<u8> {
+    match kind {
+        Kind::Start => tag(TransactionStatus::Running),
+        Kind::Commit => tag(TransactionStatus::Committed),
+        Kind::Abort => tag(TransactionStatus::Aborted),
+        Kind::Continue => Vec::new(),
+        Kind::Get => keys_answer(RequestType::Get, lww(vec![7; value_bytes].into())),
+        Kind::Put => keys_answer(RequestType::Put, Vec::new()),
+    }
+}
+
+fn tag(status: TransactionStatus) -> Vec<u8> {
+    TransactionTag {
+        id: "01890a5d-ac96-774b-bcce-b302099a8057".to_owned(),
+        status: status as i32,
+        address: "127.0.0.1".to_owned(),
+        ..TransactionTag::default()
+    }
+    .encode_to_vec()
+}
+
+fn keys_answer(kind: RequestType, payload: Vec<u8>) -> Vec<u8> {
+    let tuple = KeyTuple {
+        key: key(0),
+        lattice_type: LatticeType::Lww as i32,
+        payload: payload.into(),
+        ..KeyTuple::default()
+    };
+    KeyResponse {
+        r#type: kind as i32,
+        tuples: vec![tuple],
+        response_id: request_id(0),
+        ..KeyResponse::default()
+    }
+    .encode_to_vec()
+}

@@ -1,0 +1,189 @@
+//! What is measured, each in a process of its own: the sidecar, the floor, their clients.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::children::{Family, Process};
+use super::client::Plan;
+use super::stats::{Measured, Round};
+use super::{BenchError, process, system};
+
+const READY_MAX: Duration = Duration::from_secs(30);
+/// How much longer than planned a client may take.
+const LATE_MAX: Duration = Duration::from_secs(30);
+const PYTHON_CLIENT: &str = include_str!("../../scripts/bench/client.py");
+
+/// Something that answers requests in a directory.
+pub(super) struct Server {
+    pub(super) process: Process,
+    pub(super) ipc_dir: PathBuf,
+}
+
+/// Which program plays the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Language {
+    /// This program.
+    Rust,
+    /// pyzmq and messages put together by hand.
+    Python,
+}
+
+impl Language {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::Python => "python",
+        }
+    }
+}
+
+fn this_program() -> Result<Command, BenchError> {
+    let path = std::env::current_exe().map_err(system("find this program's own file"))?;
+    Ok(Command::new(path))
+}
+
+impl Server {
+    /// The responder without logic.
+    pub(super) fn floor(family: &Family, value_bytes: usize) -> Result<Self, BenchError> {
+        let mut command = this_program()?;
+        command.args(["bench", "echo", "--value-bytes", &value_bytes.to_string()]);
+        Self::begin(family, "floor", command)
+    }
+
+    /// A sidecar with a store of its own, in `data_dir` if it is to be durable.
+    pub(super) fn sidecar(family: &Family, data_dir: Option<&Path>) -> Result<Self, BenchError> {
+        let mut command = this_program()?;
+        command.args(["sidecar", "--admin", "127.0.0.1:0", "--storage"]);
+        match data_dir {
+            Some(path) => command.args(["embedded", "--data-dir"]).arg(path),
+            None => command.arg("memory"),
+        };
+        Self::begin(family, "sidecar", command)
+    }
+
+    fn begin(family: &Family, name: &str, mut command: Command) -> Result<Self, BenchError> {
+        let ipc_dir = family.path().join(name);
+        command.arg("--ipc-dir").arg(&ipc_dir);
+        let process = family.spawn(name, &mut command)?;
+        process.line("ready", READY_MAX)?;
+        Ok(Self { process, ipc_dir })
+    }
+}
+
+/// Lets client processes put load on servers, in turns, and tells how each fared.
+pub(super) fn load(
+    family: &Family,
+    servers: &[&Server],
+    language: Language,
+    processes: usize,
+    load: &Load,
+) -> Result<Vec<Round>, BenchError> {
+    let mut clients = (0..processes)
+        .map(|number| {
+            let name = format!("{}-{number}", language.name());
+            let mut command = client(family, servers, language, load)?;
+            family.spawn(&name, command.args(["--name", &name]))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    for client in &clients {
+        client.line("ready", READY_MAX)?;
+    }
+    let cpu = |server: &&Server| process::cpu(server.process.pid()).unwrap_or_default();
+    let before: Vec<Duration> = servers.iter().map(cpu).collect();
+    for client in &mut clients {
+        client.go()?;
+    }
+    let mut measured: Vec<Vec<Measured>> = servers.iter().map(|_| Vec::new()).collect();
+    for client in &clients {
+        for _ in 0..load.threads {
+            for of_server in &mut measured {
+                of_server.push(result(client, load.planned(servers.len()))?);
+            }
+        }
+    }
+    let used = servers.iter().map(cpu).zip(before);
+    let rounds = measured.iter().zip(used).map(|(measured, (after, before))| {
+        Round::merge(measured).with_cpu(after.saturating_sub(before))
+    });
+    Ok(rounds.collect())
+}
+
+fn result(client: &Process, planned: Duration) -> Result<Measured, BenchError> {
+    let line = client.line("{", planned + LATE_MAX)?;
+    serde_json::from_str(&line).map_err(|why| client.failed(format!("printed: {why}")))
+}
+
+fn client(
+    family: &Family,
+    servers: &[&Server],
+    language: Language,
+    load: &Load,
+) -> Result<Command, BenchError> {
+    let mut command = match language {
+        Language::Rust => {
+            let mut command = this_program()?;
+            command.args(["bench", "client"]);
+            command
+        }
+        Language::Python => {
+            let mut command = Command::new("python3");
+            command.arg(python_client(family)?);
+            command
+        }
+    };
+    for server in servers {
+        command.arg("--ipc-dir").arg(&server.ipc_dir);
+    }
+    command.args(["--plan", load.plan.name()]);
+    for (option, value) in [
+        ("--threads", load.threads.to_string()),
+        ("--seconds", load.seconds.to_string()),
+        ("--warmup-seconds", load.warmup_seconds.to_string()),
+        ("--value-bytes", load.value_bytes.to_string()),
+        ("--keys", load.keys.to_string()),
+    ] {
+        command.args([option, &value]);
+    }
+    Ok(command)
+}
+
+/// What each client process is to do.
+#[derive(Debug, Clone)]
+pub(super) struct Load {
+    pub(super) plan: Plan,
+    pub(super) threads: usize,
+    /// For each server.
+    pub(super) seconds: f64,
+    pub(super) warmup_seconds: f64,
+    pub(super) value_bytes: usize,
+    pub(super) keys: usize,
+}
+
+impl Load {
+    fn planned(&self, servers: usize) -> Duration {
+        Duration::from_secs_f64((self.seconds + self.warmup_seconds) * servers as f64)
+    }
+}
+
+/// Why no Python client can run here, if none can.
+pub(super) fn python_is_missing() -> Option<String> {
+    let test = "import zmq, sys; sys.exit(sys.version_info < (3, 8))";
+    let mut command = Command::new("python3");
+    match command.args(["-c", test]).output() {
+        Err(error) => Some(format!("python3 cannot be started: {error}")),
+        Ok(done) if done.status.success() => None,
+        Ok(_) => Some("python3 (3.8 or newer) has no module zmq: install pyzmq".to_owned()),
+    }
+}
+
+/// The Python client as a file; it comes with this program.
+fn python_client(family: &Family) -> Result<PathBuf, BenchError> {
+    let path = family.path().join("client.py");
+    if !path.exists() {
+        std::fs::write(&path, PYTHON_CLIENT)
+            .map_err(system(format!("write {}", path.display())))?;
+    }
+    Ok(path)
+}

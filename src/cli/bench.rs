@@ -1,0 +1,65 @@
+//! `aft bench`: measurements.
+
+use std::process::ExitCode;
+
+use aft::bench::client::{self, ClientOptions};
+use aft::bench::commit::{self, CommitOptions};
+use aft::bench::echo::{self, EchoOptions};
+use aft::bench::ipc::{self, IpcOptions};
+use clap::{Args, Subcommand};
+
+/// Measure what the sidecar costs on this machine.
+#[derive(Args)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    Ipc {
+        #[command(flatten)]
+        options: IpcOptions,
+        /// Print JSON instead of tables
+        #[arg(long)]
+        json: bool,
+    },
+    Commit {
+        #[command(flatten)]
+        options: CommitOptions,
+        /// Print JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    // Started by the two above.
+    #[command(hide = true)]
+    Echo(EchoOptions),
+    #[command(hide = true)]
+    Client(ClientOptions),
+}
+
+pub fn run(args: BenchArgs) -> ExitCode {
+    let done = match args.what {
+        What::Ipc { options, json } => ipc::run(&options).map(|report| match json {
+            true => print_json(&report),
+            false => print!("{}", report.render()),
+        }),
+        What::Commit { options, json } => commit::run(&options).map(|report| match json {
+            true => print_json(&report),
+            false => print!("{}", report.render()),
+        }),
+        What::Echo(options) => echo::run(&options),
+        What::Client(options) => client::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => super::fail(&error, 1),
+    }
+}
+
+fn print_json(report: &impl serde::Serialize) {
+    match serde_json::to_string_pretty(report) {
+        Ok(json) => println!("{json}"),
+        Err(error) => eprintln!("aft: cannot print the results: {error}"),
+    }
+}
