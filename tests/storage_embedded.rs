@@ -1,5 +1,7 @@
 //! The embedded store as a process meets it: opened again, killed, opened twice, short of disk.
 #![allow(clippy::unwrap_used)]
+// A test gives up by the real clock.
+#![allow(clippy::disallowed_methods)]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};

@@ -1,9 +1,9 @@
 """Judges a history for read atomicity, knowing nothing of timestamps.
 
-After Biswas and Enea, "On the Complexity of Checking Transactional Consistency" (OOPSLA 2019): let SO be
-the order of transactions in a session and WR lead from the writer of a value to whoever reads it. If t3
-reads x from t1, and another t2 that wrote x comes before t3 in SO or WR, then t2 must come before t1. The
-history is read-atomic if SO, WR and all these orders together have no cycle.
+After Biswas and Enea, "On the Complexity of Checking Transactional Consistency" (OOPSLA 2019): let SO
+be the order of transactions in a session and WR lead from the writer of a value to whoever reads it. If
+t3 reads x from t1, and another t2 that wrote x comes before t3 in SO or WR, then t2 must come before t1.
+The history is read-atomic if SO, WR and all these orders together have no cycle.
 """
 
 from __future__ import annotations
