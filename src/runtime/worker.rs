@@ -107,14 +107,13 @@ impl Worker {
     pub(super) fn run(mut self) {
         let mut readable = Vec::new();
         while !self.is_done() {
-            self.wake.may_sleep();
-            let busy = self.serve_commands() | self.serve_store();
-            let timeout = if busy {
-                self.wake.is_awake();
-                Some(Duration::ZERO)
-            } else {
-                self.sleep_for()
-            };
+            // First without wanting to be waked: questions just asked wake us when they begin.
+            let mut busy = self.serve_commands() | self.serve_store();
+            if !busy {
+                self.wake.may_sleep();
+                busy = self.serve_commands() | self.serve_store();
+            }
+            let timeout = if busy { Some(Duration::ZERO) } else { self.sleep_for() };
             self.sockets.wait(timeout, &mut readable);
             self.wake.is_awake();
             for socket in &readable {
