@@ -64,8 +64,7 @@ class Raw:
         return tag(self.call("start", (f"{address}~{base}" if base else address).encode()))
 
     def commit(self, tid: str) -> aft.TransactionTag:
-        request = aft.CommitRequest(tid=tid, responseAddress=self.address("commit"))
-        return tag(self.call("commit", request.SerializeToString()))
+        return tag(self.call("commit", self.commit_request(tid)))
 
     def abort(self, tid: str) -> aft.TransactionTag:
         return tag(self.call("abort", f"{tid}~{self.address('abort')}".encode()))
@@ -98,6 +97,15 @@ class Raw:
         failed = [item for item in answer.tuples if item.error]
         assert not failed, answer.detail
         assert {item.key for item in answer.tuples} == set(values)
+
+    def payloads(self, keys: Sequence[str], tid: str | None = None) -> dict[str, anna.LWWValue]:
+        """What a GET hands out, timestamps and all."""
+        tuples = self.get_response(keys, tid).tuples
+        return {item.key: anna.LWWValue.FromString(item.payload) for item in tuples}
+
+    def commit_request(self, tid: str) -> bytes:
+        request = aft.CommitRequest(tid=tid, responseAddress=self.address("commit"))
+        return request.SerializeToString()
 
     def request(self, kind: str, tid: str | None) -> anna.KeyRequest:
         request = anna.KeyRequest(response_address=self.address(kind), request_id=f"r{next(_numbers)}")
