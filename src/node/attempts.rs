@@ -59,6 +59,8 @@ pub(super) struct Attempts {
     running: Map<AttemptId, Attempt>,
     /// The one attempt of each id that is not fenced.
     current: Map<BaseId, AttemptId>,
+    /// Ids at which an attempt is about to begin: how many times their outcome is being looked up.
+    opening: Map<BaseId, usize>,
     buffered_bytes: usize,
 }
 
@@ -67,6 +69,7 @@ impl Attempts {
         Self {
             running: Map::with_hasher(hasher.clone()),
             current: Map::with_hasher(hasher.clone()),
+            opening: Map::with_hasher(hasher.clone()),
             buffered_bytes: 0,
         }
     }
@@ -88,6 +91,26 @@ impl Attempts {
     /// The attempt that speaks for `base` now.
     pub(super) fn current(&self, base: &BaseId) -> Option<&AttemptId> {
         self.current.get(base)
+    }
+
+    /// An attempt at `base` begins unless its outcome turns out to be known.
+    pub(super) fn begin_opening(&mut self, base: &BaseId) {
+        *self.opening.entry(base.clone()).or_default() += 1;
+    }
+
+    /// The look-up behind [`begin_opening`](Self::begin_opening) is over.
+    pub(super) fn end_opening(&mut self, base: &BaseId) {
+        if let Some(count) = self.opening.get_mut(base) {
+            *count -= 1;
+            if *count == 0 {
+                self.opening.remove(base);
+            }
+        }
+    }
+
+    /// Whether an attempt at `base` is about to begin.
+    pub(super) fn is_opening(&self, base: &BaseId) -> bool {
+        self.opening.contains_key(base)
     }
 
     /// Changes an attempt's buffer and keeps the sum.

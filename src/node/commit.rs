@@ -164,6 +164,11 @@ impl Node {
             }
             return;
         }
+        // Nor is one settled at which an attempt is just about to begin.
+        if self.attempts.is_opening(&base) {
+            let (id, why) = (txn.to_string(), Refusal::Superseded);
+            return turn.reply(ticket, Answer::Undecided { id, why });
+        }
         let within = Some(self.config.outcome_within);
         let purpose = Purpose::Settle { ticket, attempt: txn.clone() };
         self.ask(turn, Ask::SettleAborted(base), purpose, within);

@@ -37,6 +37,7 @@ impl Node {
             return;
         }
         self.fence(turn, &base);
+        self.attempts.begin_opening(&base);
         let within = Some(self.config.request_within);
         self.ask(turn, Ask::Outcome(base.clone()), Purpose::Start { ticket, base }, within);
     }
@@ -49,6 +50,7 @@ impl Node {
         base: BaseId,
         outcome: Option<Outcome>,
     ) {
+        self.attempts.end_opening(&base);
         if let Some(outcome) = outcome {
             self.note_outcome(&base, &outcome);
         }

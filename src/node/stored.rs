@@ -79,7 +79,10 @@ impl Node {
                 let id = attempt.to_string();
                 turn.reply(ticket, super::Answer::Undecided { id, why });
             }
-            Purpose::Start { ticket, .. } => self.start_failed(turn, ticket, op.last_error),
+            Purpose::Start { ticket, base } => {
+                self.attempts.end_opening(&base);
+                self.start_failed(turn, ticket, op.last_error);
+            }
             Purpose::Plain { get } => self.get_failed(turn, get.ticket, op.last_error),
             Purpose::Values { ticket, .. } => self.get_failed(turn, ticket, op.last_error),
             Purpose::Commit { .. } | Purpose::Publish => {}

@@ -11,7 +11,9 @@ use std::time::Duration;
 const HANDED_OVER_MAX: i32 = 32;
 /// How long a closed socket may go on delivering what it holds. It counts among libzmq's sockets until
 /// then, so a flood of new addresses must not keep many of them.
-const LINGER: Duration = Duration::from_millis(100);
+const LINGER: Duration = Duration::from_millis(50);
+/// How soon to look again whether libzmq has sockets to spare.
+const RETRY: Duration = Duration::from_millis(5);
 const RECONNECT: Duration = Duration::from_millis(50);
 const RECONNECT_MAX: Duration = Duration::from_secs(2);
 
@@ -60,11 +62,19 @@ struct Peer {
     stalled_since: Duration,
 }
 
+struct Deferred {
+    endpoint: String,
+    message: Vec<u8>,
+    since: Duration,
+}
+
 /// Sends answers. Never blocks.
 pub struct Outbox {
     context: zmq::Context,
     limits: OutboxLimits,
     peers: HashMap<String, Peer>,
+    /// Answers to addresses for which libzmq had no socket to spare: the oldest first.
+    deferred: VecDeque<Deferred>,
     backlogged: usize,
     queued_bytes: usize,
     used: u64,
@@ -78,6 +88,7 @@ impl Outbox {
             context,
             limits,
             peers: HashMap::new(),
+            deferred: VecDeque::new(),
             backlogged: 0,
             queued_bytes: 0,
             used: 0,
@@ -88,9 +99,15 @@ impl Outbox {
 
     /// Sends, or queues where the peer is slow, or drops and counts.
     pub fn send(&mut self, endpoint: &str, message: Vec<u8>) {
-        if !self.peers.contains_key(endpoint) && !self.open(endpoint) {
-            self.drops.unreachable += 1;
-            return;
+        if !self.peers.contains_key(endpoint) {
+            match self.open(endpoint) {
+                Ok(()) => {}
+                Err(zmq::Error::EMFILE) => return self.defer(endpoint, message),
+                Err(_) => {
+                    self.drops.unreachable += 1;
+                    return;
+                }
+            }
         }
         self.used += 1;
         let (used, elapsed) = (self.used, self.elapsed);
@@ -148,6 +165,7 @@ impl Outbox {
     /// Tells the time, and gives up on peers that took nothing for too long.
     pub fn tick(&mut self, elapsed: Duration) {
         self.elapsed = elapsed;
+        self.send_deferred();
         if self.backlogged == 0 {
             return;
         }
@@ -173,8 +191,10 @@ impl Outbox {
     /// When [`tick`](Self::tick) should be called next, if nothing else happens.
     pub fn next_tick(&self) -> Option<Duration> {
         let waiting = self.peers.values().filter(|peer| !peer.queue.is_empty());
-        let first = (self.backlogged > 0).then(|| waiting.map(|peer| peer.stalled_since).min())?;
-        Some(first? + self.limits.stalled_max)
+        let stalled = (self.backlogged > 0).then(|| waiting.map(|peer| peer.stalled_since).min());
+        let give_up = stalled.flatten().map(|since| since + self.limits.stalled_max);
+        let retry = (!self.deferred.is_empty()).then(|| self.elapsed + RETRY);
+        give_up.into_iter().chain(retry).min()
     }
 
     /// Answers dropped so far.
@@ -200,27 +220,46 @@ impl Outbox {
         slow.map(|peer| &peer.socket).collect()
     }
 
-    fn open(&mut self, endpoint: &str) -> bool {
-        while self.peers.len() >= self.limits.peers_max {
-            if !self.close_one() {
-                return false;
+    /// Keeps an answer until libzmq has closed enough of the sockets that were given up.
+    fn defer(&mut self, endpoint: &str, message: Vec<u8>) {
+        if self.queued_bytes + message.len() > self.limits.bytes_max {
+            self.drops.full += 1;
+            return;
+        }
+        self.queued_bytes += message.len();
+        let endpoint = endpoint.to_owned();
+        self.deferred.push_back(Deferred { endpoint, message, since: self.elapsed });
+    }
+
+    fn send_deferred(&mut self) {
+        while let Some(oldest) = self.deferred.pop_front() {
+            if !self.peers.contains_key(&oldest.endpoint)
+                && matches!(self.open(&oldest.endpoint), Err(zmq::Error::EMFILE))
+            {
+                if self.elapsed < oldest.since + self.limits.stalled_max {
+                    self.deferred.push_front(oldest);
+                    return;
+                }
+                self.queued_bytes -= oldest.message.len();
+                self.drops.stalled += 1;
+                continue;
             }
+            self.queued_bytes -= oldest.message.len();
+            self.send(&oldest.endpoint, oldest.message);
         }
-        let mut opened = connect(&self.context, endpoint);
-        // libzmq may still be busy closing others; the oldest can make room at once.
-        if matches!(opened, Err(zmq::Error::EMFILE)) && self.close_one() {
-            opened = connect(&self.context, endpoint);
-        }
-        let Ok(socket) = opened else { return false };
+    }
+
+    fn open(&mut self, endpoint: &str) -> zmq::Result<()> {
+        while self.peers.len() >= self.limits.peers_max && self.close_one() {}
         let peer = Peer {
-            socket,
+            socket: connect(&self.context, endpoint)?,
             queue: VecDeque::new(),
             queued_bytes: 0,
             used: self.used,
             stalled_since: self.elapsed,
         };
         self.peers.insert(endpoint.to_owned(), peer);
-        true
+        Ok(())
     }
 
     /// Closes the socket that was unused for longest.

@@ -33,6 +33,9 @@ pub struct ReadSet {
     lower: Map<Key, Arc<Commit>>,
     /// Keys reported to have no value.
     missing: Set<Key>,
+    /// Commits of which some key was read. Whatever they demand of other keys is in `lower` already, so
+    /// that reading many keys of a large commit costs no more than their number.
+    bound_by: Set<Version>,
 }
 
 impl ReadSet {
@@ -42,6 +45,7 @@ impl ReadSet {
             pins: Map::with_hasher(hasher.clone()),
             lower: Map::with_hasher(hasher.clone()),
             missing: Set::with_hasher(hasher.clone()),
+            bound_by: Set::with_hasher(hasher.clone()),
         }
     }
 
@@ -66,6 +70,11 @@ impl ReadSet {
 
     /// Remembers that `key` was read at `commit`, with what that says about co-written keys.
     pub fn pin_committed(&mut self, key: Key, commit: Arc<Commit>) {
+        self.missing.remove(&key);
+        if !self.bound_by.insert(commit.version.clone()) {
+            self.pins.insert(key, Pinned::Committed(commit));
+            return;
+        }
         for written in &commit.keys {
             if written.key == key {
                 continue;
@@ -78,7 +87,6 @@ impl ReadSet {
                 self.lower.insert(written.key.clone(), commit.clone());
             }
         }
-        self.missing.remove(&key);
         self.pins.insert(key, Pinned::Committed(commit));
     }
 
@@ -102,6 +110,10 @@ impl ReadSet {
     /// `key` at this commit would show a fraction of it.
     pub fn fractured_by(&self, commit: &Commit, key: &Key) -> bool {
         if self.pins.is_empty() && self.missing.is_empty() {
+            return false;
+        }
+        // It was checked when its first key was read, and bounds everything read since.
+        if self.bound_by.contains(&commit.version) {
             return false;
         }
         if self.pins.len() + self.missing.len() < commit.keys.len() {
