@@ -24,8 +24,8 @@ def start(place: Path) -> Iterator[Callable[..., Daemon]]:
     """Starts daemons; all of them are gone afterwards."""
     started: list[Daemon] = []
 
-    def start_one(*arguments: str, name: str = "", **environment: str) -> Daemon:
-        daemon = Daemon(place, arguments, environment, name)
+    def start_one(*arguments: str, name: str = "", data: Path | None = None) -> Daemon:
+        daemon = Daemon(place, arguments, {}, name, data)
         started.append(daemon)
         return daemon.wait_until_ready()
 

@@ -32,9 +32,14 @@ class Daemon:
     """
 
     def __init__(
-        self, place: Path, arguments: Sequence[str], environment: Mapping[str, str], name: str = ""
+        self,
+        place: Path,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        name: str = "",
+        data: Path | None = None,
     ) -> None:
-        self.ipc, self.data = place / (name + "ipc"), place / "data"
+        self.ipc, self.data = place / (name + "ipc"), data or place / "data"
         self.log = place / (name + "log")
         given = ["--ipc-dir", str(self.ipc), "--data-dir", str(self.data), "--admin", "127.0.0.1:0"]
         with self.log.open("ab") as log:

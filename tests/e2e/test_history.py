@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from daemon import Daemon, until
-from isolation import is_read_atomic, parse
+from isolation import INITIAL, Transaction, is_read_atomic, parse
 from wire import COMMITTED, Failed, Raw
 
 
@@ -48,6 +49,39 @@ def test_a_busy_history_is_read_atomic(start: Callable[..., Daemon], place: Path
     assert len(transactions) > 300
     assert sum(len(t.reads) for t in transactions.values()) > 500
     assert is_read_atomic(transactions)
+
+
+def test_a_busy_history_with_one_read_changed_is_noticed(
+    start: Callable[..., Daemon], place: Path
+) -> None:
+    """Somebody read two keys of one commit. Were one of them older, it would be a fraction."""
+    transactions = parse(run(start, place))
+    doctored = fractured_copies(transactions)
+    assert len(doctored) > 20
+    for copy in random.Random(1).sample(doctored, 20):
+        assert not is_read_atomic(copy)
+
+
+def fractured_copies(transactions: dict[int, Transaction]) -> list[dict[int, Transaction]]:
+    """Copies of a history in each of which one read returns something older than it did.
+
+    Something that is older for sure: what the writer's own session had written before, or nothing.
+    """
+    writer = {(k, v): n for n, t in transactions.items() for k, v in t.writes.items()}
+    copies = []
+    for number, transaction in transactions.items():
+        for place, (key, value) in enumerate(transaction.reads):
+            source = writer.get((key, value))
+            beside = {writer.get(read) for read in transaction.reads if read[0] != key}
+            once = [k for k, _ in transaction.reads].count(key) == 1
+            if source is None or source not in beside or not once:
+                continue
+            session = transactions[source].session
+            earlier = (t for n, t in transactions.items() if n < source and t.session == session)
+            for older in {INITIAL, *(t.writes[key] for t in earlier if key in t.writes)}:
+                reads = [*transaction.reads[:place], (key, older), *transaction.reads[place + 1 :]]
+                copies.append({**transactions, number: replace(transaction, reads=reads)})
+    return copies
 
 
 def test_what_the_store_held_before_is_part_of_it(start: Callable[..., Daemon], place: Path) -> None:
