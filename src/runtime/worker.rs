@@ -106,7 +106,8 @@ impl Worker {
     /// Serves until drained.
     pub(super) fn run(mut self) {
         let mut readable = Vec::new();
-        while !self.is_done() {
+        // What was asked before the end is answered, so the end waits for a round without messages.
+        while !(readable.is_empty() && self.is_done()) && !self.is_overdue() {
             // First without wanting to be waked: questions just asked wake us when they begin.
             let mut busy = self.serve_commands() | self.serve_store();
             if !busy {
@@ -220,11 +221,16 @@ impl Worker {
         Some(next.saturating_sub(self.clock.elapsed()))
     }
 
-    fn is_done(&self) -> bool {
-        let Some(until) = self.drain_until else {
-            return false;
-        };
-        self.clock.elapsed() >= until || (self.node.is_idle() && self.frontend.waiting() == 0)
+    /// A draining worker has nothing left to do.
+    fn is_done(&mut self) -> bool {
+        self.drain_until.is_some()
+            && self.node.is_idle()
+            && self.frontend.waiting() == 0
+            && self.sockets.outbox().queued_bytes() == 0
+    }
+
+    fn is_overdue(&self) -> bool {
+        self.drain_until.is_some_and(|until| self.clock.elapsed() >= until)
     }
 
     fn socket_status(&mut self) -> SocketStatus {

@@ -14,6 +14,8 @@ const HANDED_OVER_MAX: i32 = 32;
 const LINGER: Duration = Duration::from_millis(50);
 /// How soon to look again whether libzmq has sockets to spare.
 const RETRY: Duration = Duration::from_millis(5);
+/// The same when the process ends and nothing else needs the sockets.
+const LAST_LINGER: Duration = Duration::from_secs(1);
 const RECONNECT: Duration = Duration::from_millis(50);
 const RECONNECT_MAX: Duration = Duration::from_secs(2);
 
@@ -278,6 +280,14 @@ impl Outbox {
         if let Some(peer) = self.peers.remove(endpoint) {
             self.queued_bytes -= peer.queued_bytes;
             self.backlogged -= usize::from(!peer.queue.is_empty());
+        }
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        for peer in self.peers.values() {
+            let _ = peer.socket.set_linger(LAST_LINGER.as_millis() as i32);
         }
     }
 }
