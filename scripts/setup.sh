@@ -3,9 +3,45 @@
 # shellcheck shell=bash
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-venv=$root/target/venv
+target=${CARGO_TARGET_DIR:-$root/target}
+venv=$target/venv
+# What each step printed.
+logs=$target/logs
+failed=()
+closing=()
 
 say() { printf '\n== %s\n' "$*"; }
+
+# step NAME COMMAND...: runs a step, keeps what it prints, and goes on if it fails. `finish` tells.
+step() {
+    local name=$1 log began=$SECONDS
+    shift
+    mkdir -p "$logs"
+    log=$logs/${name//[^A-Za-z0-9]/-}.log
+    say "$name: $*"
+    if ! "$@" 2>&1 | tee "$log"; then
+        failed+=("$name")
+        closing+=("$name: FAILED, see $log")
+    fi
+    # The lines with which test runners end, but not those of runs without tests.
+    local line
+    while IFS= read -r line; do
+        closing+=("$name: $line")
+    done < <(grep -aE '^ *Summary \[|^test result: |^(=+ )?[0-9]+ (passed|failed|error|skipped).* in [0-9.]+s' \
+        "$log" | grep -av ' 0 passed; 0 failed')
+    closing+=("$name: $((SECONDS - began)) s")
+}
+
+# Prints how the steps ended; fails if one of them did.
+finish() {
+    say "$1"
+    printf '%s\n' "${closing[@]}"
+    if [ ${#failed[@]} -gt 0 ]; then
+        printf '\n%s failed: %s\n' "$1" "$(IFS=,; echo "${failed[*]}")"
+        return 1
+    fi
+    printf '\n%s passed\n' "$1"
+}
 
 # Installs Debian packages that are not there yet.
 need_packages() {
@@ -36,11 +72,13 @@ need_tools() {
 # Makes a virtual environment with the Python client; an argument names extra requirements.
 need_python() {
     if [ ! -x "$venv/bin/pip" ]; then
-        say "Making a Python environment in target/venv"
+        say "Making a Python environment in $venv"
+        mkdir -p "$target"
         if ! python3 -m venv "$venv" 2>/dev/null; then
             need_packages python3-venv
             python3 -m venv --clear "$venv"
         fi
     fi
+    say "Installing the Python client and what it needs into $venv (pip)"
     "$venv/bin/pip" install -q --disable-pip-version-check -e "$root/python${1:-}"
 }

@@ -287,7 +287,7 @@ def test_a_transaction_that_writes_too_much(start: Callable[..., Daemon]) -> Non
     with Raw(daemon.ipc) as raw:
         first, second = raw.start().id, raw.start().id
         for tid, max_kb in ((first, 300), (second, 200)):
-            errors = []
+            errors: list[int] = []
             for number in range(10):
                 answer = raw.put_response({f"{tid}/{number}": bytes(50_000)}, tid)
                 errors.append(answer.tuples[0].error)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import tomllib
+import pytest
 
 from daemon import run
+
+tomllib: Any = pytest.importorskip("tomllib", reason="Python 3.11 reads TOML")
 
 
 def printed(*arguments: str, **environment: str) -> dict[str, object]:
     result = run("sidecar", "--print-config", *arguments, **environment)
     assert result.returncode == 0, result.stderr
-    return tomllib.loads(result.stdout)
+    return dict(tomllib.loads(result.stdout))
 
 
 def test_what_wins(place: Path) -> None:
