@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import resource
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -295,6 +297,34 @@ def test_a_transaction_that_writes_too_much(start: Callable[..., Daemon]) -> Non
             assert answer.detail
         assert raw.commit(first).status == COMMITTED
         assert raw.put_response({f"{second}/more": bytes(50_000)}, second).tuples[0].error == 0
+
+
+def test_a_transaction_of_very_many_keys(daemon: Daemon, raw: Raw) -> None:
+    """It may be refused. It may not keep the others waiting."""
+    tid = raw.start().id
+    for batch in range(10):
+        answer = raw.put_response({f"{batch}/{number}": b"" for number in range(60_000)}, tid)
+        assert answer.error in (anna.NO_ERROR, anna.INVALID), answer.detail
+    with Raw(daemon.ipc) as other:
+        raw.push["commit"].send(raw.commit_request(tid))
+        began = time.monotonic()
+        assert other.start().id
+        assert time.monotonic() - began < 4
+    assert tag(raw.receive("commit")).status == COMMITTED
+    assert daemon.rss_bytes() < 1000 * MIB
+
+
+def test_an_answer_that_would_be_too_large(daemon: Daemon, raw: Raw) -> None:
+    """Each of the two requests is small, and what they ask for is 3 TB."""
+    # Whatever the daemon does, it will not take the machine's memory.
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_AS, (8 << 30, 8 << 30))
+    raw.put({"large": bytes(50 * MIB)})
+    for tid in (None, raw.start().id):
+        answer = raw.get_response(["large"] * 60_000, tid)
+        assert answer.error == anna.INVALID
+        assert answer.detail
+        assert {item.lattice_type for item in answer.tuples} == {anna.NONE}
+        assert raw.get("large", tid) == {"large": bytes(50 * MIB)}
 
 
 def test_more_transactions_than_may_run(start: Callable[..., Daemon]) -> None:
