@@ -106,8 +106,11 @@ impl Worker {
     /// Serves until drained.
     pub(super) fn run(mut self) {
         let mut readable = Vec::new();
-        // What was asked before the end is answered, so the end waits for a round without messages.
-        while !(readable.is_empty() && self.is_done()) && !self.is_overdue() {
+        loop {
+            // What was asked before the end is answered, so the end waits for a round without messages.
+            if self.is_overdue() || (readable.is_empty() && self.is_done()) {
+                break;
+            }
             // First without wanting to be waked: questions just asked wake us when they begin.
             let mut busy = self.serve_commands() | self.serve_store();
             if !busy {
