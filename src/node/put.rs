@@ -7,6 +7,9 @@ use super::event::Ticket;
 use super::{Node, Refusal, Turn};
 use crate::txn::{AttemptId, Key};
 
+/// The most keys that one transaction may write: a commit is one step, and others wait for it.
+const TXN_KEYS_MAX: usize = 65_536;
+
 impl Node {
     pub(super) fn put(
         &mut self,
@@ -48,6 +51,9 @@ impl Node {
         let Some(attempt) = self.attempts.get(txn) else {
             return Err(Refusal::Unknown);
         };
+        if attempt.writes.key_count() >= TXN_KEYS_MAX && attempt.writes.get(key).is_none() {
+            return Err(Refusal::TooManyKeys { max: TXN_KEYS_MAX });
+        }
         let bytes = attempt.writes.bytes_after(key, value);
         if bytes > limits.txn_bytes_max {
             return Err(Refusal::TransactionTooLarge { bytes, max: limits.txn_bytes_max });

@@ -89,6 +89,12 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
+    /// The transaction would write too many keys.
+    #[error("the transaction has written {max} keys, no more are allowed")]
+    TooManyKeys {
+        /// The limit.
+        max: usize,
+    },
     /// The id is older than outcomes are kept.
     #[error(
         "the id was made more than {0:?} ago; how it ended is no longer known, so it cannot be retried safely"
@@ -153,6 +159,7 @@ impl Refusal {
             | Self::Committing
             | Self::ValueTooLarge { .. }
             | Self::TransactionTooLarge { .. }
+            | Self::TooManyKeys { .. }
             | Self::TooOld(_)
             | Self::NoSuchPeer(_) => Advice::Correct,
             Self::BuffersFull { .. }
@@ -182,6 +189,7 @@ impl Refusal {
             Self::Committing => "committing",
             Self::ValueTooLarge { .. } => "value_too_large",
             Self::TransactionTooLarge { .. } => "transaction_too_large",
+            Self::TooManyKeys { .. } => "too_many_keys",
             Self::TooOld(_) => "too_old",
             Self::NoSuchPeer(_) => "no_such_peer",
             Self::BuffersFull { .. } => "buffers_full",

@@ -41,6 +41,11 @@ impl WriteBuffer {
         self.bytes
     }
 
+    /// How many keys were written.
+    pub fn key_count(&self) -> usize {
+        self.values.len()
+    }
+
     /// Whether nothing was written.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()

@@ -12,9 +12,23 @@ use crate::node::{Advice, Answer, ReadValue, Refusal, Source};
 use crate::wire::anna::{AnnaError, KeyResponse, KeyTuple, LatticeType, RequestType};
 use crate::wire::{TransactionStatus, TransactionTag};
 
+/// The most bytes of values in one answer. More is refused before room is made for it.
+const ANSWER_BYTES_MAX: usize = 512 << 20;
+
+fn bytes_of(values: &[ReadValue]) -> usize {
+    values.iter().filter_map(|read| read.value.as_ref()).map(Bytes::len).sum()
+}
+
 pub(super) fn encode(pending: &Pending, answer: Answer, address: &str, wall_ns: u64) -> Vec<u8> {
     match &pending.asked {
         Asked::Keys { request_id, slots, .. } => match answer {
+            Answer::Values(values) if bytes_of(&values) > ANSWER_BYTES_MAX => {
+                let detail = format!(
+                    "the values asked for have {} bytes, at most {ANSWER_BYTES_MAX} are sent in one answer; ask for fewer keys at once",
+                    bytes_of(&values)
+                );
+                refused_keys(&pending.asked, AnnaError::Invalid, &detail)
+            }
             Answer::Values(values) => values_response(request_id, slots, &values, wall_ns),
             Answer::Written(results) => written_response(request_id, slots, &results),
             Answer::Refused(why) => refused_keys(&pending.asked, code(&why), &why.to_string()),
