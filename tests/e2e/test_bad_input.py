@@ -5,10 +5,13 @@ from __future__ import annotations
 import random
 import resource
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 import zmq
@@ -173,16 +176,27 @@ def test_a_reply_address_that_is_no_socket(daemon: Daemon, raw: Raw) -> None:
     assert (daemon.ipc / "file").read_text() == "precious"
 
 
-def test_a_client_that_went_away_and_came_back(daemon: Daemon, raw: Raw) -> None:
+LISTENER = """
+import sys, zmq
+socket = zmq.Context().socket(zmq.PULL)
+socket.bind(sys.argv[1])
+print("bound", flush=True)
+print("answered" if socket.poll(10_000) else "no answer", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_client_that_was_killed_and_came_back(daemon: Daemon, raw: Raw) -> None:
     """A restarted function binds the same reply address as before."""
     name = f"ipc://{daemon.ipc}/again"
-    for _ in range(20):
-        socket_ = raw.context.socket(zmq.PULL)
-        socket_.bind(name)
-        raw.push["start"].send(name.encode())
-        assert socket_.poll(10_000)
-        assert tag(socket_.recv()).id
-        socket_.close(linger=0)
+    command = [sys.executable, "-c", LISTENER, name]
+    for _ in range(10):
+        with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True) as client:
+            assert client.stdout
+            assert client.stdout.readline() == "bound\n"
+            raw.push["start"].send(name.encode())
+            assert client.stdout.readline() == "answered\n"
+            client.kill()
 
 
 def test_a_client_that_stops_reading_costs_little(daemon: Daemon, raw: Raw) -> None:
