@@ -2,6 +2,7 @@
 //! the key-value store they use.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod anna;
 pub mod bench;
 pub mod frontend;
 pub mod node;

@@ -1,0 +1,1 @@
+//! A small single-process store that speaks Anna's protocol.
