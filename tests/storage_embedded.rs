@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aft::storage::embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
-use aft::storage::{CommitBatch, LogPosition, Storage, StorageError, conformance};
+use aft::storage::{CommitBatch, LogPosition, LogScope, Storage, StorageError, conformance};
 use aft::txn::{AttemptId, Commit, Key, Outcome, Timestamp, Version, WrittenKey};
 use bytes::Bytes;
 use tempfile::TempDir;
@@ -62,7 +62,7 @@ async fn commit(store: &EmbeddedStore, batch: &CommitBatch) -> Result<(), String
 async fn log(store: &EmbeddedStore) -> Vec<Arc<Commit>> {
     let (mut commits, mut position) = (Vec::new(), LogPosition::default());
     loop {
-        let page = match store.commits_since(&position).await {
+        let page = match store.commits_since(&position, LogScope::All).await {
             Err(StorageError::Unconfirmed(_)) => {
                 tokio::task::yield_now().await;
                 continue;

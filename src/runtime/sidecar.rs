@@ -19,7 +19,7 @@ use crate::frontend::ipc::{Directory, DirectoryError, Frontend, RequestLimits};
 use crate::node::{Node, NodeConfig};
 use crate::storage::embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
 use crate::storage::memory::MemoryStore;
-use crate::storage::{LogPosition, Storage, StorageError};
+use crate::storage::{LogPosition, LogScope, Storage, StorageError};
 use crate::transport::{OutboxLimits, Sockets, TransportError};
 use crate::txn::{Consistency, LastWriterWins, ReadAtomic};
 
@@ -216,7 +216,8 @@ async fn load(
     let mut position = LogPosition::default();
     let mut commits = 0;
     loop {
-        let page = store.commits_since(&position).await.map_err(SidecarError::Log)?;
+        let page =
+            store.commits_since(&position, LogScope::All).await.map_err(SidecarError::Log)?;
         for commit in &page.commits {
             node.load(commit);
             if let Some(history) = &mut history {

@@ -14,7 +14,7 @@ use crate::txn::{AttemptId, BaseId, Commit, Key, Outcome, Timestamp, Version, Wr
 use crate::wire::{KeyValuePair, TransactionRecord, TransactionStatus};
 
 /// Tells pairs that this project stored from other bytes that happen to parse.
-const MARK: u32 = u32::from_be_bytes(*b"aft1");
+pub(super) const MARK: u32 = u32::from_be_bytes(*b"aft1");
 
 /// The largest timestamp that the stored messages can hold (in the year 2262).
 const TIMESTAMP_MAX: u64 = i64::MAX.cast_unsigned();
@@ -108,6 +108,11 @@ pub(super) fn decode_version(
 
 /// A commit as stored.
 pub(super) fn encode_commit(commit: &Commit) -> Vec<u8> {
+    record_of(commit).encode_to_vec()
+}
+
+/// A commit as a message.
+pub(super) fn record_of(commit: &Commit) -> TransactionRecord {
     let positions = 0..=u32::MAX;
     TransactionRecord {
         id: commit.version.writer.as_str().to_owned(),
@@ -121,35 +126,38 @@ pub(super) fn encode_commit(commit: &Commit) -> Vec<u8> {
             .map(|(position, _)| position)
             .collect(),
     }
-    .encode_to_vec()
+}
+
+/// That an id is settled as aborted, as a message.
+pub(super) fn aborted_record(id: &BaseId) -> TransactionRecord {
+    TransactionRecord {
+        id: id.as_str().to_owned(),
+        status: TransactionStatus::Aborted.into(),
+        ..Default::default()
+    }
 }
 
 /// A stored commit.
 pub(super) fn decode_commit(stored: Bytes) -> Result<Arc<Commit>, StorageError> {
-    match decode_record(stored)? {
-        Record::Committed(commit) => Ok(commit),
-        Record::Aborted(id) => {
-            Err(StorageError::Damaged(format!("the commit log holds the aborted transaction {id}")))
-        }
-    }
+    commit_of(&decode_message(stored)?)
 }
 
 /// An outcome as stored under its id.
 pub(super) fn encode_outcome(id: &BaseId, outcome: &Outcome) -> Vec<u8> {
     match outcome {
         Outcome::Committed(commit) => encode_commit(commit),
-        Outcome::Aborted => TransactionRecord {
-            id: id.as_str().to_owned(),
-            status: TransactionStatus::Aborted.into(),
-            ..Default::default()
-        }
-        .encode_to_vec(),
+        Outcome::Aborted => aborted_record(id).encode_to_vec(),
     }
 }
 
 /// The stored outcome of an id, after checking that it belongs to that id.
 pub(super) fn decode_outcome(id: &BaseId, stored: Bytes) -> Result<Outcome, StorageError> {
-    let (found, outcome) = match decode_record(stored)? {
+    outcome_of(id, &decode_message(stored)?)
+}
+
+/// The outcome that a record tells of, after checking that it belongs to that id.
+pub(super) fn outcome_of(id: &BaseId, record: &TransactionRecord) -> Result<Outcome, StorageError> {
+    let (found, outcome) = match read_record(record)? {
         Record::Committed(commit) => (commit.version.writer.base(), Outcome::Committed(commit)),
         Record::Aborted(found) => (found, Outcome::Aborted),
     };
@@ -160,21 +168,38 @@ pub(super) fn decode_outcome(id: &BaseId, stored: Bytes) -> Result<Outcome, Stor
     }
 }
 
+/// The commit that a record of the log tells of.
+pub(super) fn commit_of(record: &TransactionRecord) -> Result<Arc<Commit>, StorageError> {
+    match read_record(record)? {
+        Record::Committed(commit) => Ok(commit),
+        Record::Aborted(id) => {
+            Err(StorageError::Damaged(format!("the commit log holds the aborted transaction {id}")))
+        }
+    }
+}
+
 enum Record {
     Committed(Arc<Commit>),
     Aborted(BaseId),
 }
 
-fn decode_record(stored: Bytes) -> Result<Record, StorageError> {
-    let damaged = |what: String| StorageError::Damaged(format!("transaction record: {what}"));
-    let record = TransactionRecord::decode(stored).map_err(|e| damaged(e.to_string()))?;
+fn record_damaged(what: impl std::fmt::Display) -> StorageError {
+    StorageError::Damaged(format!("transaction record: {what}"))
+}
+
+fn decode_message(stored: Bytes) -> Result<TransactionRecord, StorageError> {
+    TransactionRecord::decode(stored).map_err(record_damaged)
+}
+
+fn read_record(record: &TransactionRecord) -> Result<Record, StorageError> {
+    let damaged = |what: String| record_damaged(what);
     let id = AttemptId::parse(&record.id)
         .map_err(|error| damaged(format!("id {:?}: {error}", record.id)))?;
     match record.status() {
         TransactionStatus::Aborted => Ok(Record::Aborted(id.base())),
         TransactionStatus::Running => Err(damaged(format!("{id} has no outcome"))),
         TransactionStatus::Committed => {
-            let commit = committed(&id, &record).map_err(|e| damaged(format!("{id}: {e}")))?;
+            let commit = committed(&id, record).map_err(|e| damaged(format!("{id}: {e}")))?;
             Ok(Record::Committed(Arc::new(commit)))
         }
     }

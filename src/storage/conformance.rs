@@ -25,7 +25,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::{CommitBatch, LogPage, LogPosition, Storage};
+use super::{CommitBatch, LogPage, LogPosition, LogScope, Storage};
 use crate::txn::key::KEY_BYTES_MAX;
 use crate::txn::{AttemptId, BaseId, Commit, Key, Outcome, Timestamp, Version, WrittenKey};
 
@@ -83,7 +83,7 @@ impl Bench {
     }
 
     async fn page(&self, position: &LogPosition) -> LogPage {
-        self.store.commits_since(position).await.expect("commits_since")
+        self.store.commits_since(position, LogScope::All).await.expect("commits_since")
     }
 
     async fn assert_readable(&self, batch: &CommitBatch) {

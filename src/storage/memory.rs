@@ -13,7 +13,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{
-    CommitBatch, LogPage, LogPosition, PlainValue, Storage, StorageError, codec, position,
+    CommitBatch, LatticeType, LogPage, LogPosition, LogScope, PlainValue, Storage, StorageError,
+    codec, position,
 };
 use crate::txn::{BaseId, Commit, Key, Outcome, Version};
 
@@ -92,13 +93,21 @@ impl MemoryStore {
     pub fn publish_now(&self, key: &Key, version: &Version, value: &Bytes) {
         self.put_plain(
             key,
-            PlainValue { timestamp: version.timestamp.0, value: value.clone(), published: true },
+            PlainValue {
+                timestamp: version.timestamp.0,
+                value: value.clone(),
+                published: true,
+                lattice: LatticeType::Lww,
+            },
         );
     }
 
     /// Writes a value under a key's plain name as others than sidecars do.
     pub fn plant_foreign(&self, key: &Key, timestamp: u64, value: Bytes) {
-        self.put_plain(key, PlainValue { timestamp, value, published: false });
+        self.put_plain(
+            key,
+            PlainValue { timestamp, value, published: false, lattice: LatticeType::Lww },
+        );
     }
 
     /// [`Storage::plain`], at once.
@@ -138,7 +147,11 @@ impl Storage for MemoryStore {
         Ok(self.versions_now(wanted))
     }
 
-    async fn commits_since(&self, position: &LogPosition) -> Result<LogPage, StorageError> {
+    async fn commits_since(
+        &self,
+        position: &LogPosition,
+        _scope: LogScope,
+    ) -> Result<LogPage, StorageError> {
         self.commits_since_now(position)
     }
 

@@ -5,12 +5,15 @@
 //! together, lets the first outcome of an id win, and hands the commits back in the order of its log.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::txn::{BaseId, Commit, Key, Outcome, Version};
+pub use crate::wire::anna::LatticeType;
 
+pub mod anna;
 mod codec;
 pub mod conformance;
 pub mod embedded;
@@ -60,13 +63,24 @@ pub struct LogPage {
     pub end: bool,
 }
 
+/// Which part of the commit log is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogScope {
+    /// All of it.
+    All,
+    /// What others than this process wrote.
+    Others,
+}
+
 /// A value found under a user key's plain name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlainValue {
     /// The last-writer-wins timestamp under which it is stored.
     pub timestamp: u64,
-    /// The value.
+    /// The value; of other lattices than last-writer-wins, the serialized lattice.
     pub value: Bytes,
+    /// How the store merges it with what others write.
+    pub lattice: LatticeType,
     /// It was published by a sidecar after a commit, so it is not somebody else's.
     pub published: bool,
 }
@@ -92,8 +106,38 @@ pub trait Storage: Send + Sync + 'static {
     async fn versions(&self, wanted: &[(Key, Version)])
     -> Result<Vec<Option<Bytes>>, StorageError>;
 
-    /// The next commits of the log behind `position`, a bounded number of them.
-    async fn commits_since(&self, position: &LogPosition) -> Result<LogPage, StorageError>;
+    /// The next commits of the log behind `position`, a bounded number of them. A position is good for
+    /// the scope for which it was given.
+    async fn commits_since(
+        &self,
+        position: &LogPosition,
+        scope: LogScope,
+    ) -> Result<LogPage, StorageError>;
+
+    /// Whether other processes may append to the commit log while this one runs.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// How long after its start a process may still see writes land that a dead one sent, and outcomes
+    /// appear by them. `None`: outcomes are created only if absent, or nothing was under way.
+    fn lands_within(&self) -> Option<Duration> {
+        None
+    }
+
+    /// An id is in use: what can be found out beforehand for its commit may be.
+    fn expect(&self, _id: &BaseId) {}
+
+    /// Housekeeping, to be called about once a second.
+    async fn tend(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    /// Clears up behind dead processes, to be called once [`lands_within`](Self::lands_within) has
+    /// passed, until it succeeds. Answers commits that they left and that were not in the log before.
+    async fn clear_up(&self) -> Result<Vec<Arc<Commit>>, StorageError> {
+        Ok(Vec::new())
+    }
 
     /// Whether others than sidecars read and write user keys in this store under their plain names.
     /// Where nobody does, [`publish`](Self::publish) and [`plain`](Self::plain) are not called.
@@ -114,6 +158,24 @@ pub trait Storage: Send + Sync + 'static {
     /// What stands under the plain names of keys, in that order.
     async fn plain(&self, keys: &[Key]) -> Result<Vec<Option<PlainValue>>, StorageError> {
         Ok(vec![None; keys.len()])
+    }
+
+    /// Merges a value of another lattice than last-writer-wins into a plain key.
+    async fn merge(
+        &self,
+        _key: &Key,
+        lattice: LatticeType,
+        _payload: &Bytes,
+    ) -> Result<(), StorageError> {
+        Err(StorageError::Refused(format!(
+            "this store does not merge values of lattice type {}",
+            lattice.as_str_name()
+        )))
+    }
+
+    /// Lets others know which user keys are cached here.
+    async fn advertise(&self, _cached: Vec<Key>) -> Result<(), StorageError> {
+        Ok(())
     }
 
     /// Ends background work and releases the store. Nothing may be asked of it afterwards.

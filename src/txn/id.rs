@@ -81,6 +81,11 @@ impl AttemptId {
         &self.0
     }
 
+    /// Whether it is the first try of an id that a node made: no outcome can be older than it.
+    pub fn is_first(&self) -> bool {
+        !self.0.contains('.')
+    }
+
     /// What this attempt tries to do.
     pub fn base(&self) -> BaseId {
         match self.0.split_once('.') {

@@ -41,7 +41,7 @@ use tokio::sync::oneshot;
 use self::engine::{Engine, Slot};
 use self::readers::Readers;
 use self::writer::{Request, Submit, Writer};
-use super::{CommitBatch, LogPage, LogPosition, Storage, StorageError, codec, position};
+use super::{CommitBatch, LogPage, LogPosition, LogScope, Storage, StorageError, codec, position};
 use crate::txn::{BaseId, Key, Outcome, Version};
 
 mod directory;
@@ -238,7 +238,11 @@ impl Storage for EmbeddedStore {
         self.read(move |engine| engine.versions(&wanted)).await
     }
 
-    async fn commits_since(&self, position: &LogPosition) -> Result<LogPage, StorageError> {
+    async fn commits_since(
+        &self,
+        position: &LogPosition,
+        _scope: LogScope,
+    ) -> Result<LogPage, StorageError> {
         let from = position::decode(position)?;
         self.read(move |engine| engine.log_page(from)).await
     }

@@ -90,7 +90,7 @@ fn is_right(store: &EmbeddedStore, commits: usize) -> bool {
     let mut right = true;
     let (mut position, mut logged) = (LogPosition::default(), Vec::new());
     loop {
-        match block_on(store.commits_since(&position)) {
+        match block_on(store.commits_since(&position, LogScope::All)) {
             Ok(page) => {
                 logged.extend(page.commits);
                 position = page.next;

@@ -1,0 +1,27 @@
+//! What the backend needs of Anna: reading and writing one object. A trait, so that the simulator can
+//! put a store of its own in Anna's place and let everything go wrong.
+
+use async_trait::async_trait;
+
+use super::super::StorageError;
+use crate::anna::lattice::Lattice;
+
+/// A store of lattice values without conditional writes, listing or deletion.
+#[async_trait]
+pub trait KeyValue: Send + Sync + 'static {
+    /// The value of a key. `None` only if no replica has one.
+    ///
+    /// # Errors
+    /// [`StorageError::Unconfirmed`] if nobody answered.
+    async fn get(&self, key: &str) -> Result<Option<Lattice>, StorageError>;
+
+    /// Merges a value into a key's.
+    ///
+    /// # Errors
+    /// [`StorageError::Refused`] if it was not written and never will be;
+    /// [`StorageError::Unconfirmed`] if it may have been, or may be soon.
+    async fn put(&self, key: &str, value: Lattice) -> Result<(), StorageError>;
+
+    /// A key is about to be used: what can be found out about it beforehand may be.
+    fn expect(&self, _key: &str) {}
+}

@@ -1,0 +1,263 @@
+//! The commit log of one incarnation: a chain of buckets, each one last-writer-wins object.
+//!
+//! To append is to write the current bucket again with one entry more: one write, no read, and all
+//! commits that wait share it. A full bucket is closed and the next one begun, so a write's size does
+//! not grow with the log. Nobody else writes these objects, so the number of a write is its
+//! last-writer-wins timestamp: however late an older one arrives, it changes nothing. (Anna's sets could
+//! be appended to by sending the new element alone, but nothing can ever be taken out of a set again.)
+//!
+//! Entries enter *open*, in the same moment in which the outcome is written, and are marked afterwards,
+//! with whichever write comes next. Only a crash leaves open entries behind; whoever reads one asks the
+//! outcome.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prost::Message;
+use tokio::sync::Semaphore;
+
+use super::super::{StorageError, codec};
+use super::kv::KeyValue;
+use super::names::LogName;
+use crate::anna::lattice::Lattice;
+use crate::txn::{AttemptId, Commit};
+use crate::wire::{LogBucket, LogEntry, LogState};
+
+/// A bucket is closed when it holds so many entries, or bytes.
+const BUCKET_ENTRIES_MAX: usize = 64;
+const BUCKET_BYTES_MAX: usize = 16 * 1024;
+/// A larger record is left out of its entry: readers take it from the outcome.
+const RECORD_BYTES_MAX: usize = 4 * 1024;
+/// Writes of one log under way at once. Each holds all that those before it hold.
+const WRITERS: usize = 2;
+/// A bucket is not written before the one that is this far behind it stands closed in the store.
+/// Readers look so far ahead and further ([`READ_AHEAD`]) before they take a missing bucket for the end.
+const BUCKETS_OPEN_MAX: u64 = 4;
+/// How many buckets that are not there make the end of a log.
+pub(super) const READ_AHEAD: u64 = 2 * BUCKETS_OPEN_MAX;
+/// Closed buckets whose entries may still be marked. The oldest are left as they stand.
+const BUCKETS_KEPT_MAX: usize = 1024;
+
+/// Writes one incarnation's log.
+pub(super) struct Log {
+    pub(super) name: LogName,
+    state: Mutex<State>,
+    writers: Semaphore,
+}
+
+#[derive(Default)]
+struct State {
+    /// The buckets that may change, by number.
+    buckets: BTreeMap<u64, Bucket>,
+    current: u64,
+    /// The entries that may change.
+    places: HashMap<AttemptId, Place>,
+}
+
+#[derive(Default)]
+struct Bucket {
+    entries: Vec<LogEntry>,
+    bytes: usize,
+    /// The generation from which on no entry is added; later ones bring marks only.
+    closed_at: Option<u64>,
+    /// Counts changes.
+    generation: u64,
+    /// The newest generation that the store confirmed.
+    durable: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    slot: Slot,
+    index: usize,
+    /// Keys of the commit that are not published yet.
+    unpublished: usize,
+}
+
+/// What must be durable for an entry to be in the log: a bucket, as of a generation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Slot {
+    bucket: u64,
+    generation: u64,
+}
+
+impl Log {
+    pub(super) fn new(name: LogName) -> Self {
+        Self { name, state: Mutex::default(), writers: Semaphore::new(WRITERS) }
+    }
+
+    /// Adds a commit, in memory. Doing it again changes nothing.
+    pub(super) fn enter(&self, commit: &Commit, log_state: LogState) -> Slot {
+        let state = &mut *self.state.lock();
+        let writer = &commit.version.writer;
+        if let Some(place) = state.places.get(writer) {
+            return place.slot;
+        }
+        let number = state.current;
+        let bucket = state.buckets.entry(number).or_default();
+        let entry = new_entry(commit, log_state);
+        bucket.bytes += entry.encoded_len();
+        bucket.entries.push(entry);
+        bucket.generation += 1;
+        let slot = Slot { bucket: number, generation: bucket.generation };
+        let index = bucket.entries.len() - 1;
+        if bucket.entries.len() >= BUCKET_ENTRIES_MAX || bucket.bytes >= BUCKET_BYTES_MAX {
+            bucket.closed_at = Some(bucket.generation);
+            state.current += 1;
+        }
+        if log_state != LogState::Published {
+            let place = Place { slot, index, unpublished: commit.keys.len() };
+            state.places.insert(writer.clone(), place);
+        }
+        state.leave_the_oldest();
+        slot
+    }
+
+    /// Returns when an entry is durable.
+    pub(super) async fn flush(&self, kv: &impl KeyValue, slot: Slot) -> Result<(), StorageError> {
+        while let Some(behind) = self.too_far_behind(slot.bucket) {
+            self.flush_bucket(kv, behind).await?;
+        }
+        self.flush_bucket(kv, slot).await
+    }
+
+    async fn flush_bucket(&self, kv: &impl KeyValue, slot: Slot) -> Result<(), StorageError> {
+        if self.is_durable(slot) {
+            return Ok(());
+        }
+        // The semaphore is never closed. Those who wait here find their entry written by others.
+        let _permit = self.writers.acquire().await;
+        let Some((generation, bytes)) = self.snapshot(slot) else {
+            return Ok(());
+        };
+        let object = Lattice::Lww { timestamp: generation, value: bytes };
+        kv.put(&self.name.bucket(slot.bucket), object).await?;
+        self.confirmed(slot.bucket, generation);
+        Ok(())
+    }
+
+    /// The store decided a commit that was entered. Says so in the log, with the next write.
+    pub(super) fn settle(&self, writer: &AttemptId, took_effect: bool) {
+        let state = &mut *self.state.lock();
+        let Some(place) = state.places.get(writer).copied() else {
+            return;
+        };
+        let mark = match (took_effect, place.unpublished) {
+            (false, _) => LogState::Void,
+            (true, 0) => LogState::Published,
+            (true, _) => LogState::Committed,
+        };
+        state.mark(writer, place, mark);
+    }
+
+    /// One key of a commit stands under its plain name. Answers a closed bucket of which nothing will
+    /// change any more, if that was the last thing: it should be flushed.
+    pub(super) fn published(&self, writer: &AttemptId) -> Option<Slot> {
+        let state = &mut *self.state.lock();
+        let place = state.places.get_mut(writer)?;
+        place.unpublished = place.unpublished.saturating_sub(1);
+        let place = *place;
+        if place.unpublished > 0 {
+            return None;
+        }
+        state.mark(writer, place, LogState::Published);
+        let bucket = state.buckets.get(&place.slot.bucket)?;
+        let slot = Slot { bucket: place.slot.bucket, generation: bucket.generation };
+        bucket.is_final().then_some(slot)
+    }
+
+    /// What has changed since it was written last.
+    pub(super) fn unwritten(&self) -> Vec<Slot> {
+        let state = self.state.lock();
+        let changed = state.buckets.iter().filter(|(_, bucket)| bucket.durable < bucket.generation);
+        let slots = changed.map(|(number, b)| Slot { bucket: *number, generation: b.generation });
+        slots.collect()
+    }
+
+    fn is_durable(&self, slot: Slot) -> bool {
+        let state = self.state.lock();
+        state.buckets.get(&slot.bucket).is_none_or(|bucket| bucket.durable >= slot.generation)
+    }
+
+    /// The oldest bucket that must stand closed before this one is written, if there is one.
+    fn too_far_behind(&self, number: u64) -> Option<Slot> {
+        let state = self.state.lock();
+        let behind = number.checked_sub(BUCKETS_OPEN_MAX)?;
+        let mut older = state.buckets.range(..=behind);
+        older.find_map(|(number, bucket)| {
+            let generation = bucket.closed_at.filter(|closed_at| bucket.durable < *closed_at)?;
+            Some(Slot { bucket: *number, generation })
+        })
+    }
+
+    /// A bucket as it is to be written now; none if that is not needed.
+    fn snapshot(&self, slot: Slot) -> Option<(u64, Bytes)> {
+        let state = self.state.lock();
+        let bucket = state.buckets.get(&slot.bucket)?;
+        if bucket.durable >= slot.generation {
+            return None;
+        }
+        let object =
+            LogBucket { entries: bucket.entries.clone(), closed: bucket.closed_at.is_some() };
+        Some((bucket.generation, object.encode_to_vec().into()))
+    }
+
+    fn confirmed(&self, number: u64, generation: u64) {
+        let state = &mut *self.state.lock();
+        let Some(bucket) = state.buckets.get_mut(&number) else {
+            return;
+        };
+        bucket.durable = bucket.durable.max(generation);
+        if bucket.is_final() && bucket.durable == bucket.generation {
+            state.buckets.remove(&number);
+        }
+    }
+}
+
+impl State {
+    fn mark(&mut self, writer: &AttemptId, place: Place, mark: LogState) {
+        if matches!(mark, LogState::Void | LogState::Published) {
+            self.places.remove(writer);
+        }
+        let Some(bucket) = self.buckets.get_mut(&place.slot.bucket) else {
+            return;
+        };
+        if let Some(entry) = bucket.entries.get_mut(place.index) {
+            entry.set_state(mark);
+            bucket.generation += 1;
+        }
+    }
+
+    /// Forgets old buckets that wait for marks which do not come.
+    fn leave_the_oldest(&mut self) {
+        while self.buckets.len() > BUCKETS_KEPT_MAX {
+            let Some((_, bucket)) = self.buckets.pop_first() else {
+                return;
+            };
+            for entry in bucket.entries {
+                if let Ok(writer) = AttemptId::parse(&entry.id) {
+                    self.places.remove(&writer);
+                }
+            }
+        }
+    }
+}
+
+impl Bucket {
+    /// Nothing will change any more.
+    fn is_final(&self) -> bool {
+        let is_settled = |e: &LogEntry| matches!(e.state(), LogState::Void | LogState::Published);
+        self.closed_at.is_some() && self.entries.iter().all(is_settled)
+    }
+}
+
+fn new_entry(commit: &Commit, state: LogState) -> LogEntry {
+    let record = codec::record_of(commit);
+    let is_small = record.encoded_len() <= RECORD_BYTES_MAX;
+    LogEntry {
+        state: state.into(),
+        id: commit.version.writer.as_str().to_owned(),
+        record: is_small.then_some(record),
+    }
+}

@@ -1,0 +1,423 @@
+//! Anna as a store: the key-value store that Cloudburst lives with.
+//!
+//! Anna merges and replicates single objects. It has no conditional write, no listing, no deletion and
+//! no write of two objects at once, so what a [`Storage`] promises is made of other things:
+//!
+//! - **A commit is one object**: its record and its values (`pack.rs`), written under the name of its
+//!   id. That write is the commit point. In the same moment the commit enters the log of this
+//!   incarnation (`log.rs`) as *open*; the client is told when both are durable. Values too large to be
+//!   packed are written before, each under a name of its own.
+//! - **One outcome per id**: this process takes one decision per id (`ids.rs`) and writes the outcome of
+//!   an id only if it read that there is none, or if the id was made by the node and is tried for the
+//!   first time. That no other process decides the same id, and that no write of a dead one is still
+//!   under way, is for the protocol to know: see [`Storage::lands_within`].
+//! - **Listing** is replaced by the logs: a set names the nodes, an object of each node names its
+//!   incarnations, and each incarnation's log is a chain of numbered buckets (`read.rs`).
+//! - **Deletion** is writing an empty value with a greater timestamp, which Anna takes for no value.
+//! - **Plain names** (`plain.rs`) hold the newest committed value of each key, for others to read.
+//!
+//! A later incarnation clears up behind the earlier ones (`recover.rs`).
+//!
+//! | name | object |
+//! | --- | --- |
+//! | `aft~o~<id>` | the outcome of an id, with the values of its commit (`StoredOutcome`) |
+//! | `aft~v~<attempt>~<position>` | a large value (`KeyValuePair`) |
+//! | `aft~l~<node>~<incarnation>~<number>` | a part of a log (`LogBucket`) |
+//! | `aft~n~<node>` | the incarnations of a node (`NodeLogs`) |
+//! | `aft~nodes` | the nodes (a set) |
+//! | `aft~a~<node>` | which incarnation of a node lives |
+//! | a user key | its newest committed value (`KeyValuePair`), or what others wrote |
+
+mod ids;
+mod kv;
+mod lease;
+mod log;
+mod names;
+mod objects;
+mod pack;
+mod plain;
+mod read;
+mod recover;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::future::{join, join_all, try_join_all};
+use parking_lot::Mutex;
+use prost::Message;
+
+pub use kv::KeyValue;
+pub use names::RESERVED;
+pub use plain::Publication;
+
+use super::{
+    CommitBatch, LatticeType, LogPage, LogPosition, LogScope, PlainValue, Storage, StorageError,
+    codec,
+};
+use crate::anna::lattice::Lattice;
+use crate::txn::{BaseId, Commit, Key, Outcome, Version};
+use crate::wire::{LogState, NodeLogs};
+use ids::{Ids, Known};
+use lease::Lease;
+use log::Log;
+use names::LogName;
+use objects::lww;
+use pack::{Found, Place};
+
+/// The timestamp of an outcome that is no commit. A commit's is greater, so that a commit which was
+/// stored after all is never hidden.
+const ABORTED_AT: u64 = 1;
+
+/// How a store in Anna is used.
+#[derive(Debug, Clone)]
+pub struct AnnaOptions {
+    /// The name of this node, different from all others on the same store.
+    pub node: String,
+    /// The name of this incarnation of it, never used before.
+    pub incarnation: String,
+    /// Which user keys are published.
+    pub publication: Publication,
+    /// The longest that a write may be under way after its sender died.
+    pub lands_within: Duration,
+}
+
+/// A [`Storage`] in Anna.
+pub struct AnnaStore<K> {
+    kv: Arc<K>,
+    log: Log,
+    ids: Ids,
+    publication: Publication,
+    lands_within: Duration,
+    /// Logs of incarnations that are over.
+    dead: Mutex<Vec<LogName>>,
+    /// One of them was not ended in order, so that writes of its may be under way.
+    after_crash: bool,
+    lease: Lease,
+}
+
+impl<K: KeyValue> AnnaStore<K> {
+    /// Announces a new incarnation.
+    ///
+    /// # Errors
+    /// If Anna does not answer, or what it holds under our names cannot be understood.
+    pub async fn open(kv: Arc<K>, options: AnnaOptions) -> Result<Self, StorageError> {
+        let AnnaOptions { node, incarnation, publication, lands_within } = options;
+        let (_, before) = read::node_logs(&*kv, &node).await?;
+        let after_crash = before.incarnations.iter().any(|one| !before.ended.contains(one));
+        let of_node = |incarnation| LogName { node: node.clone(), incarnation };
+        let store = Self {
+            log: Log::new(of_node(incarnation)),
+            dead: Mutex::new(before.incarnations.into_iter().map(of_node).collect()),
+            kv,
+            ids: Ids::default(),
+            publication,
+            lands_within,
+            after_crash,
+            lease: Lease::default(),
+        };
+        store.kv.put(names::NODES, Lattice::Set(vec![node.into()])).await?;
+        store.register(|_| {}).await?;
+        Ok(store)
+    }
+
+    /// Changes which logs this node has; this incarnation's is always among them.
+    async fn register(&self, change: impl FnOnce(&mut NodeLogs)) -> Result<(), StorageError> {
+        let own = &self.log.name;
+        let (timestamp, mut logs) = read::node_logs(&*self.kv, &own.node).await?;
+        if !logs.incarnations.contains(&own.incarnation) {
+            logs.incarnations.push(own.incarnation.clone());
+        }
+        change(&mut logs);
+        let object = Lattice::Lww { timestamp: timestamp + 1, value: logs.encode_to_vec().into() };
+        self.kv.put(&names::node_logs(&own.node), object).await
+    }
+
+    /// Reads the outcome of an id, and remembers what was found.
+    async fn look_up(&self, id: &BaseId) -> Result<Option<Found>, StorageError> {
+        let stored = lww(self.kv.get(&names::outcome(id)).await?)?;
+        stored.map(|(_, bytes)| Found::decode(id, bytes)).transpose()
+    }
+
+    /// The outcome of an id, of which the caller has the turn. None: there is none, and nobody else
+    /// writes one.
+    async fn decided(&self, id: &BaseId) -> Result<Option<Outcome>, StorageError> {
+        match self.ids.known(id) {
+            Some(Known::Decided(outcome)) => return Ok(Some(outcome)),
+            Some(Known::Vacant) => return Ok(None),
+            Some(Known::Sent(writer)) => {
+                return Err(StorageError::Unconfirmed(format!(
+                    "{writer} was sent and is not confirmed"
+                )));
+            }
+            None => {}
+        }
+        let Some(found) = self.look_up(id).await? else {
+            self.ids.note(id, Known::Vacant);
+            return Ok(None);
+        };
+        if let Some(commit) = found.commit() {
+            // Sent by somebody who died. It counts from here on, so it has to be in a log.
+            let keys: Vec<_> = commit.keys.iter().map(|written| &written.key).collect();
+            self.publish_all(&commit.version, &keys).await?;
+            let slot = self.log.enter(commit, LogState::Published);
+            self.log.flush(&*self.kv, slot).await?;
+        }
+        self.ids.note(id, Known::Decided(found.outcome.clone()));
+        Ok(Some(found.outcome))
+    }
+
+    /// Whether this attempt is to be sent: no, if its id has an outcome.
+    async fn may_send(&self, commit: &Commit) -> Result<Option<Outcome>, StorageError> {
+        let writer = &commit.version.writer;
+        match self.ids.known(&writer.base()) {
+            Some(Known::Sent(sent)) if sent == *writer => Ok(None),
+            None if writer.is_first() => Ok(None),
+            _ => self.decided(&writer.base()).await,
+        }
+    }
+
+    /// Sends a commit of which the caller has the turn.
+    async fn send(&self, batch: &CommitBatch) -> Result<(), StorageError> {
+        let commit = &batch.commit;
+        let writer = &commit.version.writer;
+        let id = writer.base();
+        let pack = pack::pack(batch);
+        let slot = self.log.enter(commit, LogState::Open);
+        let was_sent = matches!(self.ids.known(&id), Some(Known::Sent(_)));
+        if let Err(error) = self.put_apart(slot, commit, pack.apart).await {
+            return Err(self.not_sent(commit, was_sent, error));
+        }
+        self.ids.note(&id, Known::Sent(writer.clone()));
+        let outcome = Lattice::Lww { timestamp: commit.version.timestamp.0, value: pack.outcome };
+        let name = names::outcome(&id);
+        let put = self.kv.put(&name, outcome);
+        match join(put, self.log.flush(&*self.kv, slot)).await {
+            (Ok(()), Ok(())) => Ok(()),
+            (Err(error @ StorageError::Refused(_)), _) => {
+                Err(self.not_sent(commit, was_sent, error))
+            }
+            (Err(error), _) => Err(error),
+            // The outcome is there; only the log is to be written again.
+            (Ok(()), Err(error)) => Err(StorageError::Unconfirmed(error.to_string())),
+        }
+    }
+
+    /// Writes the large values of a commit. They, too, have to be found if nothing comes of it.
+    async fn put_apart(
+        &self,
+        slot: log::Slot,
+        commit: &Commit,
+        apart: Vec<(String, Bytes)>,
+    ) -> Result<(), StorageError> {
+        if apart.is_empty() {
+            return Ok(());
+        }
+        let timestamp = commit.version.timestamp.0;
+        let puts = apart.into_iter().map(|(name, value)| async move {
+            self.kv.put(&name, Lattice::Lww { timestamp, value }).await
+        });
+        let (values, log) = join(try_join_all(puts), self.log.flush(&*self.kv, slot)).await;
+        values.and(log)
+    }
+
+    /// The outcome was not sent by this call: the attempt has failed, unless an earlier call sent it.
+    fn not_sent(&self, commit: &Commit, was_sent: bool, error: StorageError) -> StorageError {
+        let writer = &commit.version.writer;
+        if was_sent {
+            return StorageError::Unconfirmed(error.to_string());
+        }
+        self.log.settle(writer, false);
+        self.ids.note(&writer.base(), Known::Vacant);
+        match error {
+            StorageError::Unconfirmed(why) => StorageError::Refused(why),
+            other => other,
+        }
+    }
+
+    async fn read_versions(
+        &self,
+        wanted: &[(Key, Version)],
+    ) -> Result<Vec<Option<Bytes>>, StorageError> {
+        let mut ids: Vec<_> = wanted.iter().map(|(_, version)| version.writer.base()).collect();
+        ids.sort();
+        ids.dedup();
+        let found = try_join_all(ids.iter().map(|id| self.look_up(id))).await?;
+        let found: HashMap<_, _> = ids.iter().zip(found).collect();
+        let values = wanted.iter().map(|(key, version)| {
+            let found = found.get(&version.writer.base()).and_then(Option::as_ref);
+            self.read_value(key, version, found)
+        });
+        join_all(values).await.into_iter().collect()
+    }
+
+    async fn read_value(
+        &self,
+        key: &Key,
+        version: &Version,
+        found: Option<&Found>,
+    ) -> Result<Option<Bytes>, StorageError> {
+        let is_asked_for = |commit: &&Arc<Commit>| commit.version == *version;
+        let Some(found) = found.filter(|f| f.commit().as_ref().is_some_and(is_asked_for)) else {
+            return Ok(None);
+        };
+        match found.place(key) {
+            Place::Here(value) => Ok(Some(value)),
+            Place::Nowhere => Ok(None),
+            Place::Apart(name) => match lww(self.kv.get(&name).await?)? {
+                Some((_, stored)) => codec::decode_version(key, version, stored).map(Some),
+                None => Ok(None),
+            },
+        }
+    }
+
+    async fn put_plain(
+        &self,
+        key: &Key,
+        version: &Version,
+        value: &Bytes,
+    ) -> Result<(), StorageError> {
+        if !self.publication.covers(key) {
+            return Ok(());
+        }
+        self.kv.put(key.as_str(), plain::published(key, version, value)).await
+    }
+}
+
+#[async_trait]
+impl<K: KeyValue> Storage for AnnaStore<K> {
+    async fn commit(&self, batch: CommitBatch) -> Result<Outcome, StorageError> {
+        codec::check(&batch)?;
+        let writer = &batch.commit.version.writer;
+        let id = writer.base();
+        let _turn = self.ids.turn(&id).await;
+        if let Some(outcome) = self.may_send(&batch.commit).await? {
+            return Ok(outcome);
+        }
+        self.send(&batch).await?;
+        self.log.settle(writer, true);
+        let outcome = Outcome::Committed(batch.commit);
+        self.ids.note(&id, Known::Decided(outcome.clone()));
+        Ok(outcome)
+    }
+
+    async fn outcome(&self, id: &BaseId) -> Result<Option<Outcome>, StorageError> {
+        let _turn = self.ids.turn(id).await;
+        self.decided(id).await
+    }
+
+    async fn settle_aborted(&self, id: &BaseId) -> Result<Outcome, StorageError> {
+        let _turn = self.ids.turn(id).await;
+        if let Some(outcome) = self.decided(id).await? {
+            return Ok(outcome);
+        }
+        let object = Lattice::Lww { timestamp: ABORTED_AT, value: pack::aborted(id) };
+        self.kv.put(&names::outcome(id), object).await?;
+        self.ids.note(id, Known::Decided(Outcome::Aborted));
+        Ok(Outcome::Aborted)
+    }
+
+    async fn versions(
+        &self,
+        wanted: &[(Key, Version)],
+    ) -> Result<Vec<Option<Bytes>>, StorageError> {
+        self.read_versions(wanted).await
+    }
+
+    async fn commits_since(
+        &self,
+        position: &LogPosition,
+        scope: LogScope,
+    ) -> Result<LogPage, StorageError> {
+        let skip = (scope == LogScope::Others).then_some(&self.log.name);
+        read::commits_since(&*self.kv, position, skip).await
+    }
+
+    fn has_plain_keys(&self) -> bool {
+        true
+    }
+
+    async fn publish(
+        &self,
+        key: &Key,
+        version: &Version,
+        value: &Bytes,
+    ) -> Result<(), StorageError> {
+        self.put_plain(key, version, value).await?;
+        match self.log.published(&version.writer) {
+            Some(slot) => self.log.flush(&*self.kv, slot).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn plain(&self, keys: &[Key]) -> Result<Vec<Option<PlainValue>>, StorageError> {
+        let found = keys.iter().map(|key| async move {
+            if !plain::may_stand(key) {
+                return Ok(None);
+            }
+            let found = self.kv.get(key.as_str()).await?;
+            Ok(found.map(|lattice| plain::found(key, lattice)))
+        });
+        try_join_all(found).await
+    }
+
+    fn expect(&self, id: &BaseId) {
+        self.kv.expect(&names::outcome(id));
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn lands_within(&self) -> Option<Duration> {
+        self.after_crash.then_some(self.lands_within)
+    }
+
+    async fn tend(&self) -> Result<(), StorageError> {
+        self.lease.renew(&*self.kv, &self.log.name).await
+    }
+
+    async fn clear_up(&self) -> Result<Vec<Arc<Commit>>, StorageError> {
+        let dead = self.dead.lock().clone();
+        if dead.is_empty() {
+            return Ok(Vec::new());
+        }
+        // What is thought to be dead may not be.
+        self.lease.renew(&*self.kv, &self.log.name).await?;
+        let found = self.take_over(&dead).await?;
+        self.dead.lock().clear();
+        Ok(found)
+    }
+
+    async fn merge(
+        &self,
+        key: &Key,
+        lattice: LatticeType,
+        payload: &Bytes,
+    ) -> Result<(), StorageError> {
+        if !plain::may_stand(key) {
+            return Err(StorageError::Refused(format!("the name {key:?} is reserved")));
+        }
+        let value = Lattice::from_payload(lattice, payload.clone());
+        let value = value.map_err(|error| StorageError::Refused(error.to_string()))?;
+        self.kv.put(key.as_str(), value).await
+    }
+
+    async fn close(&self) {
+        for slot in self.log.unwritten() {
+            if self.log.flush(&*self.kv, slot).await.is_err() {
+                return;
+            }
+        }
+        if !self.ids.anything_sent() {
+            let own = &self.log.name.incarnation;
+            // Without it the next incarnation is merely more careful.
+            let _ = self.register(|logs| logs.ended.push(own.clone())).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

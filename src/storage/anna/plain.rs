@@ -1,0 +1,69 @@
+//! User keys under their plain names: what others than sidecars read and write.
+//!
+//! A Cloudburst client takes results straight from Anna, so the newest committed value of a key also
+//! stands under the key itself: a `KeyValuePair`, in a last-writer-wins object whose timestamp is that
+//! of the commit, so that the newest stays in whatever order they arrive.
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::super::{PlainValue, codec};
+use super::names::RESERVED;
+use crate::anna::lattice::Lattice;
+use crate::txn::{Key, Version};
+use crate::wire::KeyValuePair;
+use crate::wire::anna::LatticeType;
+
+/// Names of Anna's own.
+const ANNAS_OWN: &str = "ANNA_METADATA";
+
+/// Which user keys are published under their plain names.
+#[derive(Debug, Clone, Default)]
+pub struct Publication {
+    /// Keys that begin with one of these are not.
+    pub except: Vec<String>,
+}
+
+impl Publication {
+    /// Whether committed values of this key are published.
+    pub fn covers(&self, key: &Key) -> bool {
+        let begins = |prefix: &str| key.as_str().starts_with(prefix);
+        may_stand(key) && !self.except.iter().any(|prefix| begins(prefix))
+    }
+}
+
+/// Whether a user key may be read or written under its plain name at all.
+pub(super) fn may_stand(key: &Key) -> bool {
+    !key.as_str().starts_with(RESERVED) && !key.as_str().starts_with(ANNAS_OWN)
+}
+
+/// A committed value as it stands under its key's plain name.
+pub(super) fn published(key: &Key, version: &Version, value: &Bytes) -> Lattice {
+    let mut encoder = codec::VersionEncoder::new(version);
+    let value = Bytes::copy_from_slice(encoder.encode(key, value));
+    Lattice::Lww { timestamp: version.timestamp.0, value }
+}
+
+/// What stands under a plain name.
+pub(super) fn found(key: &Key, lattice: Lattice) -> PlainValue {
+    match lattice {
+        Lattice::Lww { timestamp, value } => match ours(key, &value) {
+            Some(value) => {
+                PlainValue { timestamp, value, published: true, lattice: LatticeType::Lww }
+            }
+            None => PlainValue { timestamp, value, published: false, lattice: LatticeType::Lww },
+        },
+        other => PlainValue {
+            timestamp: 0,
+            lattice: other.kind(),
+            value: other.to_payload(),
+            published: false,
+        },
+    }
+}
+
+/// The value in what a sidecar published.
+fn ours(key: &Key, stored: &Bytes) -> Option<Bytes> {
+    let pair = KeyValuePair::decode(stored.clone()).ok()?;
+    (pair.mark == codec::MARK && pair.key == key.as_str()).then_some(pair.value)
+}

@@ -1,0 +1,165 @@
+//! What an incarnation does for those before it on the same node.
+//!
+//! A crash leaves commits behind that are marked open, values that were committed and not published,
+//! and values of commits that never came to be. And each incarnation leaves a log behind. Some time
+//! after the start, when nothing that was sent before it can land any more, all of this is cleared
+//! away: the old logs are read, what is live in them is copied into this incarnation's own log, and
+//! they are deleted.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+
+use super::super::StorageError;
+use super::AnnaStore;
+use super::kv::KeyValue;
+use super::log::READ_AHEAD;
+use super::names::{self, LogName};
+use super::read::{self, Resolved};
+use crate::anna::lattice::Lattice;
+use crate::txn::{Commit, Key, Version};
+use crate::wire::{LogBucket, LogEntry, LogState};
+
+/// Greater than any timestamp under which an object of ours is written: nothing comes after it.
+const FOR_GOOD: u64 = u64::MAX >> 1;
+
+/// A commit that took effect, and whether its values were published.
+struct Survivor {
+    commit: Arc<Commit>,
+    is_published: bool,
+}
+
+/// What a log left behind.
+#[derive(Default)]
+struct Remains {
+    survivors: Vec<Survivor>,
+    /// Those of the survivors that were left open.
+    late: Vec<Arc<Commit>>,
+    /// Objects to delete.
+    debris: Vec<String>,
+}
+
+impl<K: KeyValue> AnnaStore<K> {
+    /// Takes over the logs of dead incarnations. Safe to repeat when it failed. Answers the commits
+    /// that were left open and took effect.
+    pub(super) async fn take_over(
+        &self,
+        dead: &[LogName],
+    ) -> Result<Vec<Arc<Commit>>, StorageError> {
+        let mut remains = Remains::default();
+        for log in dead {
+            self.look_through(log, &mut remains).await?;
+        }
+        let mut newest: HashMap<&Key, &Version> = HashMap::new();
+        for survivor in &remains.survivors {
+            for written in &survivor.commit.keys {
+                let version = newest.entry(&written.key).or_insert(&survivor.commit.version);
+                *version = (*version).max(&survivor.commit.version);
+            }
+        }
+        for survivor in &remains.survivors {
+            let commit = &survivor.commit;
+            let is_newest = |key: &Key| newest.get(key) == Some(&&commit.version);
+            let live: Vec<_> =
+                commit.keys.iter().map(|written| &written.key).filter(|k| is_newest(k)).collect();
+            if live.is_empty() {
+                continue;
+            }
+            if !survivor.is_published {
+                self.publish_all(&commit.version, &live).await?;
+            }
+            let slot = self.log.enter(commit, LogState::Published);
+            self.log.flush(&*self.kv, slot).await?;
+        }
+        let is_dead = |one: &String| dead.iter().any(|log| log.incarnation == *one);
+        self.register(|logs| {
+            logs.incarnations.retain(|one| !is_dead(one));
+            logs.ended.retain(|one| !is_dead(one));
+        })
+        .await?;
+        let delete = |name: &String| {
+            let nothing = Lattice::Lww { timestamp: FOR_GOOD, value: Bytes::new() };
+            let name = name.clone();
+            async move { self.kv.put(&name, nothing).await }
+        };
+        for some in remains.debris.chunks(64) {
+            try_join_all(some.iter().map(delete)).await?;
+        }
+        Ok(remains.late)
+    }
+
+    async fn look_through(&self, log: &LogName, remains: &mut Remains) -> Result<(), StorageError> {
+        let mut next = 0;
+        loop {
+            let numbers: Vec<_> = (next..next + READ_AHEAD).collect();
+            let buckets = numbers.iter().map(|number| read::bucket(&*self.kv, log, *number));
+            let buckets = try_join_all(buckets).await?;
+            if buckets.iter().all(Option::is_none) {
+                return Ok(());
+            }
+            for (number, bucket) in numbers.iter().zip(buckets) {
+                let Some(bucket) = bucket else { continue };
+                self.sort_out(bucket, remains).await?;
+                remains.debris.push(log.bucket(*number));
+            }
+            next += READ_AHEAD;
+        }
+    }
+
+    async fn sort_out(&self, bucket: LogBucket, remains: &mut Remains) -> Result<(), StorageError> {
+        let resolved = bucket.entries.iter().map(|entry| read::resolve(&*self.kv, entry));
+        let resolved = try_join_all(resolved).await?;
+        for (entry, resolved) in bucket.entries.iter().zip(resolved) {
+            match resolved {
+                Resolved::Committed(commit) => {
+                    if entry.state() == LogState::Open {
+                        remains.late.push(commit.clone());
+                    }
+                    let is_published = entry.state() == LogState::Published;
+                    remains.survivors.push(Survivor { commit, is_published });
+                }
+                Resolved::Void | Resolved::Open => {
+                    remains.debris.extend(self.orphans(entry).await?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The values that an attempt without effect left.
+    async fn orphans(&self, entry: &LogEntry) -> Result<Vec<String>, StorageError> {
+        let Some(record) = &entry.record else { return Ok(Vec::new()) };
+        let Ok(writer) = crate::txn::AttemptId::parse(&entry.id) else {
+            return Ok(Vec::new());
+        };
+        let count = u32::try_from(record.write_set.len()).unwrap_or(u32::MAX);
+        let mut found = Vec::new();
+        for name in (0..count).map(|position| names::apart(&writer, position)) {
+            if self.kv.get(&name).await?.is_some() {
+                found.push(name);
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn publish_all(
+        &self,
+        version: &Version,
+        keys: &[&Key],
+    ) -> Result<(), StorageError> {
+        let wanted: Vec<_> = keys.iter().map(|key| ((*key).clone(), version.clone())).collect();
+        let values = self.read_versions(&wanted).await?;
+        for (key, value) in keys.iter().zip(values) {
+            if let Some(value) = value {
+                match self.put_plain(key, version, &value).await {
+                    // Another type stands there: not ours to change.
+                    Ok(()) | Err(StorageError::Refused(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+}
