@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod anna;
+pub mod asking;
 pub mod bench;
 pub mod frontend;
 pub mod node;

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aft::sim::{self, Options, Report, canary};
+use aft::sim::{self, Options, Report, StoreKind, canary};
 use aft::txn::{Consistency, ReadAtomic};
 use clap::{Args, ValueEnum};
 use parking_lot::Mutex;
@@ -29,12 +29,23 @@ pub struct SimArgs {
     /// Keys in each run
     #[arg(long, value_name = "N", default_value_t = Options::default().keys)]
     keys: usize,
+    /// What keeps the commits
+    #[arg(long, value_enum, default_value = "conditional")]
+    store: Store,
     /// Print everything that happens, in order
     #[arg(long, requires = "seed")]
     trace: bool,
     /// Leave a check out, to see that the judge notices
     #[arg(long, value_enum)]
     canary: Option<Canary>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Store {
+    /// A store that creates an outcome only if there is none
+    Conditional,
+    /// Objects that merge, as in Anna, under the backend that makes a store of them
+    Anna,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -51,6 +62,10 @@ pub fn run(args: SimArgs) -> ExitCode {
     let options = Options {
         clients: args.clients,
         keys: args.keys,
+        store: match args.store {
+            Store::Conditional => StoreKind::Conditional,
+            Store::Anna => StoreKind::Anna,
+        },
         requests: args.requests,
         trace: args.trace,
     };

@@ -17,6 +17,8 @@ pub(super) struct Attempt {
     /// When its client last used it.
     pub(super) touched: Duration,
     pub(super) phase: Phase,
+    /// Bytes of its writes that the store has not confirmed.
+    pub(super) held_bytes: usize,
 }
 
 /// How far an attempt is.
@@ -126,9 +128,18 @@ impl Attempts {
         Some(result)
     }
 
+    /// Takes an attempt's writes, to be sent to the store. They count until the attempt ends.
+    pub(super) fn take_writes(&mut self, id: &AttemptId) -> WriteBuffer {
+        let Some(attempt) = self.running.get_mut(id) else {
+            return WriteBuffer::default();
+        };
+        attempt.held_bytes = attempt.writes.bytes();
+        std::mem::take(&mut attempt.writes)
+    }
+
     pub(super) fn remove(&mut self, id: &AttemptId) -> Option<Attempt> {
         let attempt = self.running.remove(id)?;
-        self.buffered_bytes -= attempt.writes.bytes();
+        self.buffered_bytes -= attempt.writes.bytes() + attempt.held_bytes;
         let base = id.base();
         if self.current.get(&base) == Some(id) {
             self.current.remove(&base);

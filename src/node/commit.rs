@@ -44,7 +44,7 @@ impl Node {
         self.clock.observe(self.index.newest());
         let timestamp = self.clock.next(turn.now.wall_ns);
         let version = Version { timestamp, writer: txn.clone() };
-        let writes = self.attempts.write(txn, std::mem::take).unwrap_or_default();
+        let writes = self.attempts.take_writes(txn);
         let batch = self.batch(version, writes.into_writes());
         let purpose = Purpose::Commit { attempt: txn.clone() };
         self.ask(turn, Ask::Commit(batch), purpose, None);
@@ -168,6 +168,9 @@ impl Node {
         if self.attempts.is_opening(&base) {
             let (id, why) = (txn.to_string(), Refusal::Superseded);
             return turn.reply(ticket, Answer::Undecided { id, why });
+        }
+        if let Some(why) = self.too_early(turn) {
+            return turn.reply(ticket, Answer::Undecided { id: txn.to_string(), why });
         }
         let within = Some(self.config.outcome_within);
         let purpose = Purpose::Settle { ticket, attempt: txn.clone() };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::event::{OpId, Ticket};
 use super::refusal::Refusal;
-use crate::storage::CommitBatch;
+use crate::storage::{CommitBatch, LatticeType};
 use crate::txn::{AttemptId, BaseId, Commit, Key, Version};
 
 /// Something for the driver to do, in the order given.
@@ -26,6 +26,8 @@ pub enum Effect {
         /// What to ask.
         ask: Ask,
     },
+    /// An attempt has begun to write: the store may prepare for its commit. Nothing needs to be done.
+    Expect(BaseId),
     /// An attempt ended. For counters and histories; nothing needs to be done.
     Ended {
         /// The attempt.
@@ -49,6 +51,8 @@ pub enum Ask {
     Versions(Vec<(Key, Version)>),
     /// Look up plain keys.
     Plain(Vec<Key>),
+    /// Merge values into plain keys.
+    Merge(Vec<(Key, LatticeType, Bytes)>),
     /// Publish a committed value under its plain key.
     Publish {
         /// The key.
@@ -120,6 +124,8 @@ pub enum Source {
     Committed(Version),
     /// A value that was written past the sidecars, with its last-writer-wins timestamp.
     Foreign(u64),
+    /// A value of another lattice, serialized.
+    Lattice(LatticeType),
     /// The key has no value.
     Nothing,
 }

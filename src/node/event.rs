@@ -1,11 +1,12 @@
 //! What reaches the state machine.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::storage::{PlainValue, StorageError};
-use crate::txn::{AttemptId, BaseId, Key, Outcome};
+use crate::storage::{LatticeType, PlainValue, StorageError};
+use crate::txn::{AttemptId, BaseId, Commit, Key, Outcome};
 
 /// The time at which an event is handled. The node has no clock of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +76,15 @@ pub enum Event {
         /// The node where it ran, as that node names itself.
         upstream: String,
     },
+    /// A client merges values of other lattices than last-writer-wins, outside of any transaction.
+    Merge {
+        /// Names the request.
+        ticket: Ticket,
+        /// Key, lattice type and serialized lattice, in the order in which they are answered.
+        values: Vec<(Key, LatticeType, Bytes)>,
+    },
+    /// Commits of others were found in the store.
+    Learned(Vec<Arc<Commit>>),
     /// The store's answer to an effect.
     Stored {
         /// Names what was asked.
@@ -100,6 +110,8 @@ pub enum StoreResult {
     Versions(Result<Vec<Option<Bytes>>, StorageError>),
     /// Of [`Ask::Plain`](super::Ask::Plain).
     Plain(Result<Vec<Option<PlainValue>>, StorageError>),
+    /// Of [`Ask::Merge`](super::Ask::Merge), one result per value.
+    Merged(Vec<Result<(), StorageError>>),
     /// Of [`Ask::Publish`](super::Ask::Publish).
     Published(Result<(), StorageError>),
 }

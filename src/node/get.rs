@@ -14,7 +14,7 @@ use super::effect::{Answer, ReadValue, Source};
 use super::event::Ticket;
 use super::ops::Purpose;
 use super::{Ask, Node, Refusal, StorageError, Turn};
-use crate::storage::PlainValue;
+use crate::storage::{LatticeType, PlainValue};
 use crate::txn::{AttemptId, Choice, Commit, ForeignPin, Key, Map, Pinned, ReadSet, Version};
 
 /// A get that has not chosen yet.
@@ -41,6 +41,8 @@ enum Stop {
     LookUp(Vec<Key>),
     /// The transaction cannot go on.
     Abort(Refusal),
+    /// This cannot be read, but the transaction can go on.
+    Refuse(Refusal),
 }
 
 impl Node {
@@ -94,6 +96,7 @@ impl Node {
                 let within = Some(self.config.request_within);
                 self.ask(turn, Ask::Plain(keys), Purpose::Plain { get }, within);
             }
+            Err(Stop::Refuse(why)) => turn.reply(get.ticket, Answer::Refused(why)),
             Err(Stop::Abort(why)) => {
                 if let Some(txn) = &get.txn {
                     self.end_aborted(turn, txn, why.clone());
@@ -129,7 +132,10 @@ impl Node {
                 }
                 Choice::NoCommitted => {
                     let found = get.plain.get(key).cloned().flatten();
-                    chosen.push(Chosen::Here(self.read_foreign(key, found, reads)?));
+                    chosen.push(Chosen::Here(match other_lattice(key, &get.txn, &found)? {
+                        Some(value) => value,
+                        None => self.read_foreign(key, found, reads)?,
+                    }));
                 }
                 Choice::NoFit => return Err(Stop::Abort(Refusal::NoFit(key.clone()))),
             }
@@ -251,6 +257,24 @@ impl Node {
     ) {
         let why = super::store_refusal(error, self.config.request_within);
         turn.reply(ticket, Answer::Refused(why));
+    }
+}
+
+/// A value that merges by itself changes all the time, so that no transaction can hold on to it.
+fn other_lattice(
+    key: &Key,
+    txn: &Option<AttemptId>,
+    found: &Option<PlainValue>,
+) -> Result<Option<ReadValue>, Stop> {
+    match found {
+        Some(plain) if plain.lattice != LatticeType::Lww => match txn {
+            Some(_) => Err(Stop::Refuse(Refusal::OtherLattice(key.clone(), plain.lattice))),
+            None => {
+                let source = Source::Lattice(plain.lattice);
+                Ok(Some(ReadValue { value: Some(plain.value.clone()), source }))
+            }
+        },
+        _ => Ok(None),
     }
 }
 

@@ -19,6 +19,7 @@ mod event;
 mod expire;
 mod get;
 mod handover;
+mod merge;
 mod ops;
 mod put;
 mod refusal;
@@ -33,7 +34,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 
 use crate::storage::StorageError;
-use crate::txn::{AttemptId, Commit, Consistency, HybridClock, IdSource, VersionIndex};
+use crate::txn::{AttemptId, Commit, Consistency, HybridClock, IdSource, Key, VersionIndex};
 
 use attempts::Attempts;
 use ended::{Decided, Ended};
@@ -62,6 +63,10 @@ pub struct Node {
     ops: Ops,
     timers: Timers,
     draining: bool,
+    /// When the first event was handled.
+    begun: Option<Duration>,
+    /// Until when the store may still change by what the node's predecessor sent.
+    lands_until: Duration,
 }
 
 /// One call of [`Node::handle`]: when it happens and what comes of it.
@@ -111,6 +116,8 @@ impl Node {
             ops: Ops::new(hasher),
             timers: Timers::default(),
             draining: false,
+            begun: None,
+            lands_until: Duration::ZERO,
             config,
             consistency,
             hasher: hasher.clone(),
@@ -127,6 +134,8 @@ impl Node {
     /// Handles one event. What is to be done about it is appended to `effects`.
     pub fn handle(&mut self, now: Now, event: Event, effects: &mut Vec<Effect>) {
         let turn = &mut Turn { now, effects };
+        let begun = *self.begun.get_or_insert(now.elapsed);
+        self.lands_until = begun + self.config.lands_within.unwrap_or_default();
         match event {
             Event::Start { ticket, id } => self.start(turn, ticket, id),
             Event::Get { ticket, txn, keys } => self.get(turn, ticket, txn, keys),
@@ -137,6 +146,8 @@ impl Node {
             Event::Continue { ticket, txn, upstream } => {
                 self.continue_from(turn, ticket, &txn, upstream);
             }
+            Event::Merge { ticket, values } => self.merge(turn, ticket, values),
+            Event::Learned(commits) => commits.iter().for_each(|commit| self.load(commit)),
             Event::Stored { op, result } => self.stored(turn, op, result),
             Event::Tick => {}
             Event::Drain => self.draining = true,
@@ -152,6 +163,17 @@ impl Node {
     /// Nothing runs and nothing is asked of the store.
     pub fn is_idle(&self) -> bool {
         self.attempts.len() == 0 && self.ops.len() == 0
+    }
+
+    /// User keys of which a value is in memory, each once.
+    pub fn cached_keys(&self) -> Vec<Key> {
+        self.values.keys()
+    }
+
+    /// Why the outcomes in the store cannot be relied on yet, if they cannot.
+    fn too_early(&self, turn: &Turn<'_>) -> Option<Refusal> {
+        let remaining = self.lands_until.saturating_sub(turn.now.elapsed);
+        (!remaining.is_zero()).then_some(Refusal::JustStarted(remaining))
     }
 
     /// What the node holds now.

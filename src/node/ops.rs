@@ -40,6 +40,8 @@ pub(super) enum Purpose {
     Plain { get: Get },
     /// To fetch the values that a get has chosen.
     Values { ticket: Ticket, txn: Option<AttemptId>, values: Vec<ReadValue>, holes: Vec<usize> },
+    /// To merge values of other lattices.
+    Merge { ticket: Ticket },
     /// Nobody waits.
     Publish,
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::effect::Answer;
+use super::effect::{Answer, Effect};
 use super::event::Ticket;
 use super::{Node, Refusal, Turn};
 use crate::txn::{AttemptId, Key};
@@ -19,7 +19,12 @@ impl Node {
         writes: Vec<(Key, Bytes)>,
     ) {
         let answer = match self.use_attempt(turn, txn) {
-            Ok(()) => Answer::Written(self.buffer(txn, writes)),
+            Ok(()) => {
+                if self.attempts.get(txn).is_some_and(|attempt| attempt.writes.is_empty()) {
+                    turn.effects.push(Effect::Expect(txn.base()));
+                }
+                Answer::Written(self.buffer(txn, writes))
+            }
             Err(why) => Answer::Refused(why),
         };
         turn.reply(ticket, answer);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::storage::StorageError;
+use crate::storage::{LatticeType, StorageError};
 use crate::txn::Key;
 
 /// What to do about a [`Refusal`].
@@ -133,6 +133,17 @@ pub enum Refusal {
     /// The outcome is not known yet.
     #[error("the outcome is not known yet; ask again with the same id")]
     Undecided,
+    /// The node started a moment ago, and its predecessor may have decided the id.
+    #[error(
+        "this sidecar just started, and what its predecessor sent for this id may still take effect; ask again in {0:?}"
+    )]
+    JustStarted(Duration),
+    /// The key holds a value of another lattice than last-writer-wins.
+    #[error(
+        "{0} holds a value of lattice type {kind}, which can only be read outside of transactions",
+        kind = .1.as_str_name()
+    )]
+    OtherLattice(Key, LatticeType),
     /// Another attempt of the id runs, so the id's outcome is open.
     #[error(
         "a newer attempt of this transaction id runs, this one has no effect; the id's outcome is open, ask again"
@@ -161,13 +172,14 @@ impl Refusal {
             | Self::TransactionTooLarge { .. }
             | Self::TooManyKeys { .. }
             | Self::TooOld(_)
+            | Self::OtherLattice(..)
             | Self::NoSuchPeer(_) => Advice::Correct,
             Self::BuffersFull { .. }
             | Self::TooManyTransactions { .. }
             | Self::Draining
             | Self::Storage(_) => Advice::Later,
             Self::Deadline(_) => Advice::Repeat,
-            Self::Undecided | Self::Superseded => Advice::AskAgain,
+            Self::Undecided | Self::Superseded | Self::JustStarted(_) => Advice::AskAgain,
         }
     }
 
@@ -199,6 +211,8 @@ impl Refusal {
             Self::Deadline(_) => "deadline",
             Self::Undecided => "undecided",
             Self::Superseded => "superseded",
+            Self::JustStarted(_) => "just_started",
+            Self::OtherLattice(..) => "other_lattice",
         }
     }
 }

@@ -36,6 +36,9 @@ impl Node {
         {
             return;
         }
+        if let Some(why) = self.too_early(turn) {
+            return turn.reply(ticket, refused_start(why));
+        }
         self.fence(turn, &base);
         self.attempts.begin_opening(&base);
         let within = Some(self.config.request_within);
@@ -88,6 +91,7 @@ impl Node {
             begun: turn.now.elapsed,
             touched: turn.now.elapsed,
             phase: Phase::Running { timer },
+            held_bytes: 0,
         };
         self.attempts.insert(id, attempt);
     }

@@ -5,8 +5,10 @@ use super::event::{OpId, StoreResult};
 use super::ops::{Op, Purpose};
 use super::{Ask, Node, StorageError, Timer, Turn};
 
-/// A publication that fails this often is left to whoever publishes the key next.
-const PUBLISH_TRIES_MAX: u32 = 20;
+/// A publication that failed this often, while many others wait as well, is left to whoever publishes
+/// the key next, or to the next incarnation.
+const PUBLISH_TRIES: u32 = 5;
+const PUBLICATIONS_MAX: usize = 10_000;
 
 impl Node {
     pub(super) fn stored(&mut self, turn: &mut Turn<'_>, id: OpId, result: StoreResult) {
@@ -33,6 +35,9 @@ impl Node {
             (Purpose::Start { ticket, base }, _, StoreResult::Outcome(Ok(outcome))) => {
                 self.start_outcome(turn, ticket, base, outcome);
             }
+            (Purpose::Merge { ticket }, Ask::Merge(asked), StoreResult::Merged(results)) => {
+                self.merged(turn, ticket, &asked, results);
+            }
             (Purpose::Plain { get }, Ask::Plain(asked), StoreResult::Plain(Ok(found))) => {
                 self.plain_found(turn, get, asked, found);
             }
@@ -51,6 +56,7 @@ impl Node {
     }
 
     fn store_failed(&mut self, turn: &mut Turn<'_>, id: OpId, error: StorageError) {
+        let publishing = self.ops.len();
         let Some(op) = self.ops.get_mut(id) else {
             return;
         };
@@ -60,9 +66,11 @@ impl Node {
             self.close(id);
             return self.commit_refused(turn, &attempt, error);
         }
+        let is_refused = matches!(error, StorageError::Refused(_));
         op.failures += 1;
         op.last_error = Some(error);
-        if matches!(op.purpose, Purpose::Publish) && op.failures >= PUBLISH_TRIES_MAX {
+        let is_many = op.failures >= PUBLISH_TRIES && publishing > PUBLICATIONS_MAX;
+        if matches!(op.purpose, Purpose::Publish) && (is_refused || is_many) {
             self.close(id);
             return;
         }
@@ -84,6 +92,7 @@ impl Node {
                 self.start_failed(turn, ticket, op.last_error);
             }
             Purpose::Plain { get } => self.get_failed(turn, get.ticket, op.last_error),
+            Purpose::Merge { ticket } => self.get_failed(turn, ticket, op.last_error),
             Purpose::Values { ticket, .. } => self.get_failed(turn, ticket, op.last_error),
             Purpose::Commit { .. } | Purpose::Publish => {}
         }
@@ -104,6 +113,7 @@ fn failure(result: &StoreResult) -> Option<StorageError> {
         StoreResult::Outcome(result) => result.as_ref().err().cloned(),
         StoreResult::Versions(result) => result.as_ref().err().cloned(),
         StoreResult::Plain(result) => result.as_ref().err().cloned(),
+        StoreResult::Merged(_) => None,
         StoreResult::Published(result) => result.as_ref().err().cloned(),
     }
 }

@@ -65,6 +65,14 @@ impl Values {
         self.cache.insert(Slot(key, version), value);
     }
 
+    /// The keys of which some version is here, each once.
+    pub(super) fn keys(&self) -> Vec<Key> {
+        let mut keys: Vec<_> = self.cache.iter().map(|(slot, _)| slot.0.clone()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.cache.weight()
     }
@@ -100,6 +108,11 @@ impl Absent {
                 self.until.remove(&key);
             }
         }
+    }
+
+    /// Something was just written there.
+    pub(super) fn forget(&mut self, key: &Key) {
+        self.until.remove(key);
     }
 
     pub(super) fn contains(&self, key: &Key, elapsed: Duration) -> bool {

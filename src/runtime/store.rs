@@ -10,8 +10,10 @@ use std::task::{Context, Poll, Waker};
 use futures_util::Stream;
 use futures_util::stream::FuturesUnordered;
 
-use crate::node::{Ask, Event, OpId, StoreResult};
+use crate::asking;
+use crate::node::{Ask, Event, OpId};
 use crate::storage::Storage;
+use crate::txn::BaseId;
 
 type Question = Pin<Box<dyn Future<Output = Event> + Send>>;
 
@@ -29,7 +31,12 @@ impl StoreDriver {
     }
 
     pub(super) fn ask(&self, op: OpId, ask: Ask) {
-        self.open.push(Box::pin(answer(self.store.clone(), op, ask)));
+        let answer = asking::answer(self.store.clone(), ask);
+        self.open.push(Box::pin(async move { Event::Stored { op, result: answer.await } }));
+    }
+
+    pub(super) fn expect(&self, id: &BaseId) {
+        self.store.expect(id);
     }
 
     /// One more answer, if there is one.
@@ -40,18 +47,4 @@ impl StoreDriver {
             Poll::Pending => None,
         }
     }
-}
-
-async fn answer(store: Arc<dyn Storage>, op: OpId, ask: Ask) -> Event {
-    let result = match ask {
-        Ask::Commit(batch) => StoreResult::Decided(store.commit(batch).await),
-        Ask::SettleAborted(id) => StoreResult::Decided(store.settle_aborted(&id).await),
-        Ask::Outcome(id) => StoreResult::Outcome(store.outcome(&id).await),
-        Ask::Versions(wanted) => StoreResult::Versions(store.versions(&wanted).await),
-        Ask::Plain(keys) => StoreResult::Plain(store.plain(&keys).await),
-        Ask::Publish { key, version, value } => {
-            StoreResult::Published(store.publish(&key, &version, &value).await)
-        }
-    };
-    Event::Stored { op, result }
 }

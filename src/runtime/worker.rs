@@ -19,6 +19,7 @@ use crate::frontend::ipc::{Frontend, Incoming, Kind};
 use crate::node::{Effect, Event, Node, Now, Status};
 use crate::storage::Storage;
 use crate::transport::{Sockets, Wake};
+use crate::txn::{Commit, Key};
 
 /// Messages taken from one socket before the others are looked at again.
 const MESSAGES_PER_ROUND: usize = 64;
@@ -29,6 +30,10 @@ const LOG_PAUSE: Duration = Duration::from_secs(1);
 pub(super) enum Command {
     /// Tell how things are.
     Status(oneshot::Sender<(Status, SocketStatus)>),
+    /// Commits of others were found in the store.
+    Learned(Vec<Arc<Commit>>),
+    /// Tell which keys are cached.
+    CachedKeys(oneshot::Sender<Vec<Key>>),
     /// Begin nothing new, end when nothing runs, or after this time.
     Drain(Duration),
 }
@@ -44,6 +49,13 @@ impl Handle {
     pub(super) fn send(&self, command: Command) {
         self.commands.push(command);
         self.wake.wake();
+    }
+
+    /// The keys that are cached; none if the worker has ended.
+    pub(super) async fn cached_keys(&self) -> Option<Vec<Key>> {
+        let (sender, receiver) = oneshot::channel();
+        self.send(Command::CachedKeys(sender));
+        receiver.await.ok()
     }
 
     /// How things are; none if the worker has ended.
@@ -165,6 +177,15 @@ impl Worker {
                 Command::Status(answer) => {
                     let _ = answer.send((self.node.status(), self.socket_status()));
                 }
+                Command::Learned(commits) => {
+                    if let Some(history) = &mut self.history {
+                        commits.iter().for_each(|commit| history.load(commit));
+                    }
+                    self.handle_event(self.clock.now(), Event::Learned(commits));
+                }
+                Command::CachedKeys(answer) => {
+                    let _ = answer.send(self.node.cached_keys());
+                }
                 Command::Drain(within) => {
                     let now = self.clock.now();
                     self.drain_until = Some(now.elapsed + within);
@@ -208,6 +229,7 @@ impl Worker {
                 }
             }
             Effect::Store { op, ask } => self.store.ask(op, ask),
+            Effect::Expect(id) => self.store.expect(&id),
             Effect::Ended { attempt, end } => {
                 self.counters.ended(&end);
                 if let Some(history) = &mut self.history {

@@ -11,6 +11,7 @@
 //! with another incarnation and another wall clock; clients that leave, return too late, retry under
 //! the same id, or work at one id at the same time; values written past the sidecar.
 
+mod anna;
 pub mod canary;
 mod clients;
 pub mod history;
@@ -30,13 +31,25 @@ pub struct Options {
     pub keys: usize,
     /// Requests made, over all clients, before the run ends.
     pub requests: usize,
+    /// What keeps the commits.
+    pub store: StoreKind,
     /// Print everything that happens.
     pub trace: bool,
 }
 
+/// What keeps the commits of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StoreKind {
+    /// A store that creates an outcome only if there is none.
+    #[default]
+    Conditional,
+    /// Objects that merge, as in Anna, under the backend that makes a store of them.
+    Anna,
+}
+
 impl Default for Options {
     fn default() -> Self {
-        Self { clients: 5, keys: 5, requests: 400, trace: false }
+        Self { clients: 5, keys: 5, requests: 400, store: StoreKind::Conditional, trace: false }
     }
 }
 

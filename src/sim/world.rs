@@ -1,6 +1,6 @@
 //! The run itself: the queue of what happens when, the node, the store and its misbehaviour.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,21 +9,25 @@ use bytes::Bytes;
 use fastrand::Rng;
 use foldhash::fast::FixedState;
 
+use super::anna::{Anna, Call, CallResult, Ended};
 use super::clients::{Client, Clients};
-use super::history::{History, Landed, Value};
+use super::history::{History, Landed, Value, Verdict};
 use super::judge::Violation;
-use super::{Options, Report};
+use super::{Options, Report, StoreKind, anna};
+use crate::anna::lattice::Lattice;
 use crate::node::{
     Answer, Ask, Effect, End, Event, Node, NodeConfig, Now, OpId, StoreResult, Ticket,
 };
 use crate::storage::memory::MemoryStore;
-use crate::storage::{LogPosition, StorageError};
-use crate::txn::{BaseId, Commit, Consistency, Key, Outcome};
+use crate::storage::{LogPage, LogPosition, StorageError};
+use crate::txn::{BaseId, Commit, Consistency, Key, Outcome, Version};
 
 /// When the virtual wall clock begins, in nanoseconds since the Unix epoch.
 const EPOCH_NS: u64 = 1_790_000_000_000_000_000;
 /// How long everything may take that is still under way when the last request was made.
 const QUIESCENCE: Duration = Duration::from_secs(120);
+/// How often a node looks for commits of others in the store.
+const FOLLOWED_EACH: Duration = Duration::from_secs(1);
 /// A node answers within this time, if it lives.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(11);
 
@@ -43,6 +47,16 @@ pub(super) enum Happening {
     Restart,
     /// Somebody writes past the sidecar.
     Foreign,
+    /// A call of the simulated Anna is done, and its caller may be told.
+    Apply { number: u64, call: Call, report: Telling },
+    /// A call's result reaches its caller.
+    Returned { number: u64, result: CallResult },
+    /// The node looks for commits of others in the store.
+    Follow { incarnation: u64 },
+    /// The node clears up behind its predecessor.
+    ClearUp { incarnation: u64 },
+    /// Something came of either.
+    Learned { commits: Vec<Arc<Commit>>, incarnation: u64 },
 }
 
 /// Whether and how what the store did is reported.
@@ -78,6 +92,8 @@ pub(super) struct World<'a> {
     incarnation: u64,
     wall_offset_ns: i64,
     store: MemoryStore,
+    /// Takes the store's place.
+    anna: Option<Anna>,
     clients: Clients,
     tickets: u64,
     /// Requests the node has not answered, and since when.
@@ -110,6 +126,7 @@ impl<'a> World<'a> {
             incarnation: 0,
             wall_offset_ns: 0,
             store: MemoryStore::default(),
+            anna: (options.store == StoreKind::Anna).then(Anna::new),
             clients,
             tickets: 0,
             open: BTreeMap::new(),
@@ -135,6 +152,7 @@ impl<'a> World<'a> {
         while self.queue.first_key_value().is_some_and(|((at, _), _)| *at <= end) && self.turn() {}
         self.quiescent();
         self.collect();
+        self.logged();
         self.report.fingerprint = self.fingerprint.finish();
         (self.history, self.report)
     }
@@ -179,6 +197,23 @@ impl<'a> World<'a> {
                 Client::answered(self, ticket, answer);
             }
             Happening::Step { client } => Client::step(self, client),
+            Happening::Apply { number, call, report } => self.apply(number, call, report),
+            Happening::Returned { number, result } => {
+                if let Some(anna) = &self.anna {
+                    anna.returned(number, result);
+                }
+                self.poll_anna();
+            }
+            Happening::Follow { incarnation } if incarnation == self.incarnation => {
+                self.with_anna(Anna::follow);
+            }
+            Happening::ClearUp { incarnation } if incarnation == self.incarnation => {
+                self.with_anna(Anna::clear_up);
+            }
+            Happening::Learned { commits, incarnation } if incarnation == self.incarnation => {
+                self.handle(Event::Learned(commits));
+            }
+            Happening::Follow { .. } | Happening::ClearUp { .. } | Happening::Learned { .. } => {}
             Happening::Restart => self.restart(),
             Happening::Foreign => self.write_past_the_sidecar(),
         }
@@ -215,7 +250,11 @@ impl<'a> World<'a> {
 
     /// The commit of an id, as the store has it.
     pub(super) fn committed(&self, id: &BaseId) -> Option<Arc<Commit>> {
-        match self.store.outcome_now(id) {
+        let outcome = match &self.anna {
+            Some(anna) => anna.outcome(id),
+            None => self.store.outcome_now(id),
+        };
+        match outcome {
             Some(Outcome::Committed(commit)) => Some(commit),
             _ => None,
         }
@@ -270,11 +309,14 @@ impl<'a> World<'a> {
             Effect::Ended { attempt, end: End::ReadOnly } => {
                 self.history.without_effect.insert(attempt.base());
             }
-            Effect::Ended { .. } => {}
+            Effect::Ended { .. } | Effect::Expect(_) => {}
         }
     }
 
     fn store_is_asked(&mut self, op: OpId, ask: Ask) {
+        if self.anna.is_some() {
+            return self.with_anna(|anna| anna.ask(op, ask));
+        }
         let (weather, incarnation) = (&self.weather, self.incarnation);
         let longest_us = if self.rng.f64() < weather.slow { 8_000_000 } else { 5_000 };
         let is_commit = matches!(ask, Ask::Commit(_));
@@ -321,6 +363,8 @@ impl<'a> World<'a> {
             Ask::Outcome(id) => StoreResult::Outcome(Ok(self.store.outcome_now(&id))),
             Ask::Versions(wanted) => StoreResult::Versions(Ok(self.store.versions_now(&wanted))),
             Ask::Plain(keys) => StoreResult::Plain(Ok(self.store.plain_now(&keys))),
+            // Clients of the simulation do not.
+            Ask::Merge(values) => StoreResult::Merged(vec![Ok(()); values.len()]),
             Ask::Publish { key, version, value } => {
                 self.store.publish_now(&key, &version, &value);
                 StoreResult::Published(Ok(()))
@@ -335,8 +379,101 @@ impl<'a> World<'a> {
         self.after(delay, Happening::Done { op, result, incarnation });
     }
 
+    /// Does something with the simulated Anna, and what follows from it.
+    fn with_anna(&mut self, act: impl FnOnce(&mut Anna)) {
+        if let Some(anna) = &mut self.anna {
+            act(anna);
+        }
+        self.poll_anna();
+    }
+
+    fn poll_anna(&mut self) {
+        let Some(anna) = &mut self.anna else { return };
+        let (ended, calls) = anna.poll();
+        for end in ended {
+            self.ended(end);
+        }
+        for (number, call) in calls {
+            self.called(number, call);
+        }
+    }
+
+    fn ended(&mut self, end: Ended) {
+        let incarnation = self.incarnation;
+        match end {
+            Ended::Asked(op, result) => {
+                self.after(Duration::ZERO, Happening::Done { op, result, incarnation });
+            }
+            Ended::Followed(page) => {
+                if let Ok(LogPage { commits, next, .. }) = page {
+                    if let Some(anna) = &mut self.anna {
+                        anna.followed_to(next);
+                    }
+                    self.after(Duration::ZERO, Happening::Learned { commits, incarnation });
+                }
+                self.after(FOLLOWED_EACH, Happening::Follow { incarnation });
+            }
+            Ended::ClearedUp(Ok(commits)) => {
+                self.after(Duration::ZERO, Happening::Learned { commits, incarnation });
+            }
+            Ended::ClearedUp(Err(_)) => {
+                self.after(FOLLOWED_EACH, Happening::ClearUp { incarnation });
+            }
+        }
+    }
+
+    /// A call of the simulated Anna sets out.
+    fn called(&mut self, number: u64, call: Call) {
+        let longest_us = if self.rng.f64() < self.weather.slow { 2_000_000 } else { 2_000 };
+        let soon = Duration::from_micros(self.rng.u64(50..longest_us));
+        let weather = &self.weather;
+        let dice = self.rng.f64();
+        let (before, after) = (weather.fail_before, weather.fail_before + weather.fail_after);
+        let then_do = after + weather.fail_then_do;
+        let failed = || Err(StorageError::Unconfirmed("simulated".to_owned()));
+        if dice < before {
+            let refused = self.rng.bool();
+            let result =
+                if refused { Err(StorageError::Refused("simulated".to_owned())) } else { failed() };
+            return self.after(soon, Happening::Returned { number, result });
+        }
+        if dice < after {
+            return self.after(soon, Happening::Apply { number, call, report: Telling::Failure });
+        }
+        if dice < then_do {
+            self.after(soon, Happening::Returned { number, result: failed() });
+            let late = soon + Duration::from_micros(self.rng.u64(0..3_000_000));
+            let report = Telling::Silence;
+            return self.after(late, Happening::Apply { number, call, report });
+        }
+        self.after(soon, Happening::Apply { number, call, report: Telling::Truth });
+    }
+
+    fn apply(&mut self, number: u64, call: Call, report: Telling) {
+        self.note(&call);
+        let Some(anna) = &self.anna else { return };
+        let id = anna::outcome_id(&call);
+        let found = anna.apply(call);
+        if let Some(commit) = id.and_then(|id| self.committed(&id))
+            && self.history.landed.iter().all(|landed| landed.commit != commit)
+        {
+            let (at, values) = (self.elapsed, Vec::new());
+            self.history.landed.push(Landed { commit, at, values });
+        }
+        let result = match report {
+            Telling::Truth => Ok(found),
+            Telling::Failure => Err(StorageError::Unconfirmed("simulated".to_owned())),
+            Telling::Silence => return,
+        };
+        let delay = Duration::from_micros(self.rng.u64(50..2_000));
+        self.after(delay, Happening::Returned { number, result });
+    }
+
     fn crash(&mut self) {
         self.node = None;
+        if let Some(anna) = &mut self.anna {
+            anna.crash();
+        }
         self.open.clear();
         self.report.crashes += 1;
         let delay = Duration::from_millis(self.rng.u64(1..3_000));
@@ -348,7 +485,9 @@ impl<'a> World<'a> {
         // Another boot, another wall clock.
         self.wall_offset_ns = self.rng.i64(-3_600_000_000_000..3_600_000_000_000);
         let small = self.rng.bool();
+        let (commits, lands_within) = self.log_at_start();
         let config = NodeConfig {
+            lands_within,
             plain_keys: true,
             idle_max: Duration::from_secs(2),
             lifetime_max: Duration::from_secs(8),
@@ -358,19 +497,30 @@ impl<'a> World<'a> {
             ..NodeConfig::default()
         };
         let mut node = Node::new(config, (self.consistency)(), self.rng.u64(..));
-        self.load(&mut node);
+        commits.iter().for_each(|commit| node.load(commit));
         self.node = Some(node);
+        if self.anna.is_some() {
+            let incarnation = self.incarnation;
+            self.after(FOLLOWED_EACH, Happening::Follow { incarnation });
+            let late = lands_within.unwrap_or_default();
+            self.after(late, Happening::ClearUp { incarnation });
+        }
     }
 
-    fn load(&self, node: &mut Node) {
-        let mut position = LogPosition::default();
+    /// What a node reads before it serves, and how long it has to be careful.
+    fn log_at_start(&mut self) -> (Vec<Arc<Commit>>, Option<Duration>) {
+        if let Some(anna) = &mut self.anna {
+            return anna.open(self.incarnation);
+        }
+        let (mut commits, mut position) = (Vec::new(), LogPosition::default());
         while let Ok(page) = self.store.commits_since_now(&position) {
-            page.commits.iter().for_each(|commit| node.load(commit));
+            commits.extend(page.commits);
             position = page.next;
             if page.end {
                 break;
             }
         }
+        (commits, None)
     }
 
     fn write_past_the_sidecar(&mut self) {
@@ -378,6 +528,10 @@ impl<'a> World<'a> {
         self.history.foreign.insert(value, key.clone());
         // Some clocks are behind those of the sidecar, some ahead.
         let timestamp = EPOCH_NS + self.rng.u64(0..200) * 1_000_000_000;
+        if let Some(anna) = &self.anna {
+            let value = encode(value);
+            anna.apply(Call::Put(key.to_string(), Lattice::Lww { timestamp, value }));
+        }
         self.store.plant_foreign(&key, timestamp, encode(value));
         if !self.clients.are_stopped() {
             let delay = Duration::from_millis(self.rng.u64(10..2_000));
@@ -412,17 +566,51 @@ impl<'a> World<'a> {
             let version = &landed.commit.version;
             let names: Vec<_> =
                 landed.commit.keys.iter().map(|w| (w.key.clone(), version.clone())).collect();
-            landed.values =
-                self.store.versions_now(&names).into_iter().map(|v| decode(&v?)).collect();
+            let values = match &mut self.anna {
+                Some(anna) => anna.versions(&names),
+                None => self.store.versions_now(&names),
+            };
+            landed.values = values.into_iter().map(|v| decode(&v?)).collect();
         }
         let keys: Vec<_> = (0..self.options.keys).map(key).collect();
-        for (key, plain) in keys.iter().zip(self.store.plain_now(&keys)) {
+        let plain = match &mut self.anna {
+            Some(anna) => anna.plain(&keys),
+            None => self.store.plain_now(&keys),
+        };
+        for (key, plain) in keys.iter().zip(plain) {
             let Some(plain) = plain else { continue };
             let Some(value) = decode(&plain.value) else {
                 continue;
             };
             self.history.plain.push((key.clone(), value, plain.published));
         }
+    }
+
+    /// Whoever starts next learns from the logs what clients were told has committed.
+    fn logged(&mut self) {
+        let Some(anna) = &mut self.anna else { return };
+        let mut newest: BTreeMap<Key, Version> = BTreeMap::new();
+        for commit in anna.logged() {
+            for written in &commit.keys {
+                let version =
+                    newest.entry(written.key.clone()).or_insert_with(|| commit.version.clone());
+                *version = version.clone().max(commit.version.clone());
+            }
+        }
+        let told =
+            self.history.attempts.iter().filter(|a| a.verdicts.contains(&Verdict::Committed));
+        let told: BTreeSet<_> = told.filter_map(|a| Some(a.id.as_ref()?.base())).collect();
+        let mut lost = Vec::new();
+        for landed in &self.history.landed {
+            let version = &landed.commit.version;
+            let missing = |key: &Key| newest.get(key).is_none_or(|known| known < version);
+            if told.contains(&version.writer.base())
+                && let Some(written) = landed.commit.keys.iter().find(|w| missing(&w.key))
+            {
+                lost.push(format!("{} at {version:?} is in no log", written.key));
+            }
+        }
+        lost.into_iter().for_each(|what| self.broken("nothing lost", what));
     }
 
     fn broken(&mut self, promise: &'static str, what: String) {
@@ -480,6 +668,7 @@ fn failed(ask: &Ask, refused: bool) -> StoreResult {
         Ask::Versions(_) => StoreResult::Versions(Err(error)),
         Ask::Plain(_) => StoreResult::Plain(Err(error)),
         Ask::Publish { .. } => StoreResult::Published(Err(error)),
+        Ask::Merge(values) => StoreResult::Merged(vec![Err(error); values.len()]),
     }
 }
 

@@ -198,8 +198,25 @@ fn values_response(
 struct ReadTuple<'a> {
     /// All fields but the payload.
     head: KeyTuple,
-    /// The `LWWValue`'s timestamp and value.
-    payload: Option<(u64, &'a Bytes)>,
+    payload: Option<Payload<'a>>,
+}
+
+/// What a `KeyTuple` carries.
+#[derive(Clone, Copy)]
+enum Payload<'a> {
+    /// An `LWWValue`: its timestamp and value.
+    Lww(u64, &'a Bytes),
+    /// A value of another lattice, as it came.
+    Other(&'a Bytes),
+}
+
+impl Payload<'_> {
+    fn len(self) -> usize {
+        match self {
+            Self::Lww(timestamp, value) => lww_len(timestamp, value),
+            Self::Other(bytes) => bytes.len(),
+        }
+    }
 }
 
 impl<'a> ReadTuple<'a> {
@@ -210,34 +227,42 @@ impl<'a> ReadTuple<'a> {
         let Some(bytes) = &value.value else {
             return Self { head: failed_tuple(slot, AnnaError::KeyDne), payload: None };
         };
+        let tuple = |lattice_type: LatticeType, payload| {
+            let lattice_type = lattice_type as i32;
+            let head = KeyTuple { key: slot.key.clone(), lattice_type, ..KeyTuple::default() };
+            Self { head, payload: Some(payload) }
+        };
         let timestamp = match &value.source {
+            Source::Lattice(kind) => return tuple(*kind, Payload::Other(bytes)),
             Source::Committed(version) => version.timestamp.0,
             Source::Foreign(timestamp) => *timestamp,
             Source::OwnWrite | Source::Nothing => wall_ns,
         };
-        let lattice_type = LatticeType::Lww as i32;
-        let head = KeyTuple { key: slot.key.clone(), lattice_type, ..KeyTuple::default() };
-        Self { head, payload: Some((timestamp, bytes)) }
+        tuple(LatticeType::Lww, Payload::Lww(timestamp, bytes))
     }
 
     fn len(&self) -> usize {
-        let payload = self.payload.map_or(0, |payload| nested_len(4, lww_len(payload)));
+        let payload = self.payload.map_or(0, |payload| nested_len(4, payload.len()));
         self.head.encoded_len() + payload
     }
 
     fn encode(&self, buffer: &mut Vec<u8>) {
         self.head.encode_raw(buffer);
-        if let Some((timestamp, value)) = self.payload {
-            begin_nested(4, lww_len((timestamp, value)), buffer);
-            encode_key(1, WireType::Varint, buffer);
-            encode_varint(timestamp, buffer);
-            begin_nested(2, value.len(), buffer);
-            buffer.put_slice(value);
+        let Some(payload) = self.payload else { return };
+        begin_nested(4, payload.len(), buffer);
+        match payload {
+            Payload::Lww(timestamp, value) => {
+                encode_key(1, WireType::Varint, buffer);
+                encode_varint(timestamp, buffer);
+                begin_nested(2, value.len(), buffer);
+                buffer.put_slice(value);
+            }
+            Payload::Other(bytes) => buffer.put_slice(bytes),
         }
     }
 }
 
-fn lww_len((timestamp, value): (u64, &Bytes)) -> usize {
+fn lww_len(timestamp: u64, value: &Bytes) -> usize {
     key_len(1) + encoded_len_varint(timestamp) + nested_len(2, value.len())
 }
 

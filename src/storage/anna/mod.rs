@@ -51,6 +51,7 @@ use prost::Message;
 
 pub use kv::KeyValue;
 pub use names::RESERVED;
+pub(crate) use names::outcome_id;
 pub use plain::Publication;
 
 use super::{
@@ -70,6 +71,16 @@ use pack::{Found, Place};
 /// The timestamp of an outcome that is no commit. A commit's is greater, so that a commit which was
 /// stored after all is never hidden.
 const ABORTED_AT: u64 = 1;
+
+/// The outcome of an id, read through `find`, which gives an object as it stands. For the simulator,
+/// which looks at the store from outside.
+pub(crate) fn stored_outcome(
+    id: &BaseId,
+    find: impl Fn(&str) -> Option<Lattice>,
+) -> Option<Outcome> {
+    let (_, stored) = lww(find(&names::outcome(id))).ok()??;
+    Found::decode(id, stored).ok().map(|found| found.outcome)
+}
 
 /// How a store in Anna is used.
 #[derive(Debug, Clone)]

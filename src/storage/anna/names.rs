@@ -14,9 +14,16 @@ pub const RESERVED: &str = "aft~";
 /// Which nodes ever kept a log here: a set.
 pub(super) const NODES: &str = "aft~nodes";
 
+const OUTCOME: &str = "aft~o~";
+
 /// How an id ended, and what it wrote.
 pub(super) fn outcome(id: &BaseId) -> String {
-    format!("aft~o~{id}")
+    format!("{OUTCOME}{id}")
+}
+
+/// The id whose outcome has this name, if it is such a name.
+pub(crate) fn outcome_id(name: &str) -> Option<BaseId> {
+    BaseId::parse(name.strip_prefix(OUTCOME)?).ok()
 }
 
 /// A value that is too large to stand in the outcome.
