@@ -11,7 +11,7 @@
 //!   an id only if it read that there is none, or if the id was made by the node and is tried for the
 //!   first time. That no other process decides the same id, and that no write of a dead one is still
 //!   under way, is for the protocol to know: see [`Storage::lands_within`].
-//! - **Listing** is replaced by the logs: a set names the nodes, an object of each node names its
+//! - **Listing** is replaced by the logs: a set names the nodes, a set of each node names its
 //!   incarnations, and each incarnation's log is a chain of numbered buckets (`read.rs`).
 //! - **Deletion** is writing an empty value with a greater timestamp, which Anna takes for no value.
 //! - **Plain names** (`plain.rs`) hold the newest committed value of each key, for others to read.
@@ -23,7 +23,8 @@
 //! | `aft~o~<id>` | the outcome of an id, with the values of its commit (`StoredOutcome`) |
 //! | `aft~v~<attempt>~<position>` | a large value (`KeyValuePair`) |
 //! | `aft~l~<node>~<incarnation>~<number>` | a part of a log (`LogBucket`) |
-//! | `aft~n~<node>` | the incarnations of a node (`NodeLogs`) |
+//! | `aft~n~<node>` | the incarnations of a node (a set) |
+//! | `aft~g~<node>` | what became of them (`NodeLogs`) |
 //! | `aft~nodes` | the nodes (a set) |
 //! | `aft~a~<node>` | which incarnation of a node lives |
 //! | a user key | its newest committed value (`KeyValuePair`), or what others wrote |
@@ -116,34 +117,31 @@ impl<K: KeyValue> AnnaStore<K> {
     /// If Anna does not answer, or what it holds under our names cannot be understood.
     pub async fn open(kv: Arc<K>, options: AnnaOptions) -> Result<Self, StorageError> {
         let AnnaOptions { node, incarnation, publication, lands_within } = options;
-        let (_, before) = read::node_logs(&*kv, &node).await?;
-        let after_crash = before.incarnations.iter().any(|one| !before.ended.contains(one));
-        let of_node = |incarnation| LogName { node: node.clone(), incarnation };
-        let store = Self {
-            log: Log::new(of_node(incarnation)),
-            dead: Mutex::new(before.incarnations.into_iter().map(of_node).collect()),
+        let (dead, about) = read::logs_of(&*kv, &node).await?;
+        let after_crash = dead.iter().any(|log| !about.ended.contains(&log.incarnation));
+        // Sets, so that no late write of a predecessor can undo it.
+        let all = names::incarnations(&node);
+        kv.put(&all, Lattice::Set(vec![incarnation.clone().into()])).await?;
+        kv.put(names::NODES, Lattice::Set(vec![node.clone().into()])).await?;
+        Ok(Self {
+            log: Log::new(LogName { node, incarnation }),
+            dead: Mutex::new(dead),
             kv,
             ids: Ids::default(),
             publication,
             lands_within,
             after_crash,
             lease: Lease::default(),
-        };
-        store.kv.put(names::NODES, Lattice::Set(vec![node.into()])).await?;
-        store.register(|_| {}).await?;
-        Ok(store)
+        })
     }
 
-    /// Changes which logs this node has; this incarnation's is always among them.
-    async fn register(&self, change: impl FnOnce(&mut NodeLogs)) -> Result<(), StorageError> {
-        let own = &self.log.name;
-        let (timestamp, mut logs) = read::node_logs(&*self.kv, &own.node).await?;
-        if !logs.incarnations.contains(&own.incarnation) {
-            logs.incarnations.push(own.incarnation.clone());
-        }
+    /// Writes down what became of incarnations. If that is lost, later ones have more to look at.
+    async fn report(&self, change: impl FnOnce(&mut NodeLogs)) -> Result<(), StorageError> {
+        let node = &self.log.name.node;
+        let (timestamp, mut logs) = read::node_logs(&*self.kv, node).await?;
         change(&mut logs);
         let object = Lattice::Lww { timestamp: timestamp + 1, value: logs.encode_to_vec().into() };
-        self.kv.put(&names::node_logs(&own.node), object).await
+        self.kv.put(&names::node_logs(node), object).await
     }
 
     /// Reads the outcome of an id, and remembers what was found.
@@ -425,7 +423,7 @@ impl<K: KeyValue> Storage for AnnaStore<K> {
         if !self.ids.anything_sent() {
             let own = &self.log.name.incarnation;
             // Without it the next incarnation is merely more careful.
-            let _ = self.register(|logs| logs.ended.push(own.clone())).await;
+            let _ = self.report(|logs| logs.ended.push(own.clone())).await;
         }
     }
 }

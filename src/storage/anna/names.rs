@@ -31,9 +31,14 @@ pub(super) fn apart(writer: &AttemptId, position: u32) -> String {
     format!("aft~v~{writer}~{position}")
 }
 
-/// Which incarnations of a node have logs.
-pub(super) fn node_logs(node: &str) -> String {
+/// All incarnations that a node ever had: a set.
+pub(super) fn incarnations(node: &str) -> String {
     format!("aft~n~{node}")
+}
+
+/// What became of them.
+pub(super) fn node_logs(node: &str) -> String {
+    format!("aft~g~{node}")
 }
 
 /// Which incarnation of a node lives.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::{join_all, try_join, try_join_all};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
@@ -82,16 +82,25 @@ pub(super) async fn commits_since(
 /// All logs there are.
 pub(super) async fn logs(kv: &impl KeyValue) -> Result<Vec<LogName>, StorageError> {
     let nodes = string_set(kv.get(names::NODES).await?)?;
-    let docs = try_join_all(nodes.iter().map(|node| node_logs(kv, node))).await?;
-    let mut logs = Vec::new();
-    for (node, (_, of_node)) in nodes.iter().zip(docs) {
-        let of_node = of_node.incarnations.into_iter();
-        logs.extend(of_node.map(|incarnation| LogName { node: node.clone(), incarnation }));
-    }
-    Ok(logs)
+    let of_nodes = try_join_all(nodes.iter().map(|node| logs_of(kv, node))).await?;
+    Ok(of_nodes.into_iter().flat_map(|(logs, _)| logs).collect())
 }
 
-/// The logs of one node, and the timestamp under which they are written down.
+/// The logs of one node, and what is known of them.
+pub(super) async fn logs_of(
+    kv: &impl KeyValue,
+    node: &str,
+) -> Result<(Vec<LogName>, NodeLogs), StorageError> {
+    let name = names::incarnations(node);
+    let (incarnations, about) = try_join(kv.get(&name), node_logs(kv, node)).await?;
+    let mut incarnations = string_set(incarnations)?;
+    let (_, about) = about;
+    incarnations.retain(|one| !about.gone.contains(one));
+    let log = |incarnation| LogName { node: node.to_owned(), incarnation };
+    Ok((incarnations.into_iter().map(log).collect(), about))
+}
+
+/// What became of a node's incarnations, and the timestamp under which it is written down.
 pub(super) async fn node_logs(
     kv: &impl KeyValue,
     node: &str,

@@ -74,9 +74,11 @@ impl<K: KeyValue> AnnaStore<K> {
             self.log.flush(&*self.kv, slot).await?;
         }
         let is_dead = |one: &String| dead.iter().any(|log| log.incarnation == *one);
-        self.register(|logs| {
-            logs.incarnations.retain(|one| !is_dead(one));
+        self.report(|logs| {
             logs.ended.retain(|one| !is_dead(one));
+            logs.gone.extend(dead.iter().map(|log| log.incarnation.clone()));
+            logs.gone.sort();
+            logs.gone.dedup();
         })
         .await?;
         let delete = |name: &String| {
