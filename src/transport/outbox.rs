@@ -95,6 +95,8 @@ struct Peer {
     queued_bytes: usize,
     /// When it was last sent to; a count, not a time.
     used: u64,
+    /// Something was sent by this socket.
+    is_used: bool,
     /// Since when the queue has not moved.
     stalled_since: Duration,
 }
@@ -155,11 +157,12 @@ impl Outbox {
     }
 
     /// Replaces the socket of an address by a new one, for the old one's connection seems to lead
-    /// nowhere. What libzmq holds for it is dropped, what waits here goes to the new one.
+    /// nowhere; not if it was never sent by. What libzmq holds for it is dropped, what waits here goes to the new one.
     pub fn reset(&mut self, endpoint: &str) {
-        let Some(peer) = self.peers.get_mut(endpoint) else {
+        let Some(peer) = self.peers.get_mut(endpoint).filter(|peer| peer.is_used) else {
             return;
         };
+        peer.is_used = false;
         let _ = peer.socket.set_linger(0);
         match connect(&self.context, endpoint, &self.limits) {
             Ok(socket) => peer.socket = socket,
@@ -193,7 +196,10 @@ impl Outbox {
         peer.used = used;
         let message = if peer.queue.is_empty() {
             match hand_over(&peer.socket, message) {
-                Ok(ticket) => return self.departed.extend(ticket),
+                Ok(ticket) => {
+                    peer.is_used = true;
+                    return self.departed.extend(ticket);
+                }
                 Err(Some(message)) => message,
                 Err(None) => {
                     self.drops.unreachable += 1;
@@ -232,7 +238,10 @@ impl Outbox {
                     self.drops.stalled += 1;
                 } else {
                     match hand_over(&peer.socket, message) {
-                        Ok(ticket) => self.departed.extend(ticket),
+                        Ok(ticket) => {
+                            peer.is_used = true;
+                            self.departed.extend(ticket);
+                        }
                         Err(Some(message)) => {
                             peer.queue.push_front(message);
                             break;
@@ -347,6 +356,7 @@ impl Outbox {
             queue: VecDeque::new(),
             queued_bytes: 0,
             used: self.used,
+            is_used: false,
             stalled_since: self.elapsed,
         };
         self.peers.insert(endpoint.to_owned(), peer);
