@@ -39,7 +39,7 @@ use self::timers::{Timer, Timers};
 use super::endpoint::is_tcp;
 use super::{Acks, ClientConfig, ClientError};
 use crate::anna::lattice::Lattice;
-use crate::wire::anna::{KeyAddressRequest, KeyAddressResponse, KeyResponse, KeyTuple};
+use crate::wire::anna::{AnnaError, KeyAddressRequest, KeyAddressResponse, KeyResponse, KeyTuple};
 
 /// Names an operation.
 pub(super) type OpId = u64;
@@ -496,15 +496,27 @@ impl Core {
         let from = request.to.clone();
         self.peers.answered(now, &from);
         if answer.tuples.is_empty() {
-            // The whole request was refused.
-            let keys: Vec<_> = request.tuples.iter().map(|tuple| tuple.key.to_string()).collect();
-            let refused = |key| KeyTuple { key, error: answer.error, ..KeyTuple::default() };
-            for tuple in keys.into_iter().map(refused) {
-                self.tuple_answer(now, number, &from, tuple, message_bytes, effects);
-            }
+            return self.refused(now, number, answer.error, effects);
         }
         for tuple in answer.tuples {
             self.tuple_answer(now, number, &from, tuple, message_bytes, effects);
+        }
+    }
+
+    /// The server did not look at the keys: all of them begin again.
+    fn refused(&mut self, now: Duration, number: u64, error: i32, effects: &mut Vec<Effect>) {
+        if error == i32::from(AnnaError::NoError) {
+            self.counters.malformed += 1;
+            return;
+        }
+        let request = self.requests.remove(&number);
+        for Tuple { op: id, round, .. } in request.into_iter().flat_map(|request| request.tuples) {
+            if let Some(op) = self.ops.get_mut(&id) {
+                op.requests.retain(|other| *other != number);
+                if op.round == round {
+                    self.detour(now, id, effects);
+                }
+            }
         }
     }
 
