@@ -1,4 +1,5 @@
 //! The Anna client over real sockets, against a store that does as it is told.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -269,9 +270,11 @@ fn what_a_dead_server_did_not_get_its_successor_does_not_get_either() {
         config.within = Duration::from_millis(300);
         config.try_within = Duration::from_millis(100);
     });
+    let keys: Vec<String> = (0..100).map(|number| format!("{number}")).collect();
+    // Their addresses are known.
+    wait_for(join_all(keys.iter().map(|key| client.get(key))));
     wait_for(client.put("a", lww("1"), Acks::Any)).unwrap();
     store.stop();
-    let keys: Vec<String> = (0..100).map(|number| format!("{number}")).collect();
     let put = |key: &String| {
         let (client, key) = (client.clone(), key.clone());
         async move { client.put(&key, lww("late"), Acks::Any).await }
