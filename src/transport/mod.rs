@@ -90,9 +90,8 @@ impl Sockets {
         self.wake.clone()
     }
 
-    /// Sleeps until there is something to do, at most `timeout`; then [`Outbox::tick`] wants to be called.
-    /// Puts the numbers of the sockets that
-    /// can be read into `readable`.
+    /// Sleeps until there is something to do, at most `timeout`, and puts the numbers of the sockets that
+    /// can be read into `readable`. [`Outbox::tick`] wants to be called then.
     pub fn wait(&mut self, timeout: Option<Duration>, readable: &mut Vec<usize>) {
         readable.clear();
         let slow = self.outbox.backlogged();

@@ -157,7 +157,8 @@ impl Outbox {
     }
 
     /// Replaces the socket of an address by a new one, for the old one's connection seems to lead
-    /// nowhere; not if it was never sent by. What libzmq holds for it is dropped, what waits here goes to the new one.
+    /// nowhere. What libzmq holds for it is dropped, what waits here goes to the new one. A socket by
+    /// which nothing was sent yet stays: it has no connection so far.
     pub fn reset(&mut self, endpoint: &str) {
         let Some(peer) = self.peers.get_mut(endpoint).filter(|peer| peer.is_used) else {
             return;
@@ -259,7 +260,8 @@ impl Outbox {
         }
     }
 
-    /// Tells the time, hands on what slow peers can take by now, and gives up on peers that took nothing for too long.
+    /// Tells the time, hands on what slow peers can take by now, and gives up on peers that took
+    /// nothing for too long.
     pub fn tick(&mut self, elapsed: Duration) {
         self.elapsed = elapsed;
         self.send_deferred();
@@ -421,4 +423,77 @@ fn hand_over(socket: &zmq::Socket, message: Message) -> Result<Option<u64>, Opti
     let Message { bytes, ticket } = message;
     socket.send(bytes, zmq::DONTWAIT).map_err(|_| None)?;
     Ok(ticket.map(|ticket| ticket.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Sockets;
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// Somewhere to listen, and a sender of requests.
+    fn setup() -> (tempfile::TempDir, String, Sockets) {
+        let place = tempfile::tempdir().unwrap();
+        let endpoint = format!("ipc://{}", place.path().join("server").display());
+        let limits = OutboxLimits { only_connected: true, ..OutboxLimits::default() };
+        (place, endpoint, Sockets::new(limits).unwrap())
+    }
+
+    fn ticket(id: u64, until: u64) -> Ticket {
+        Ticket { id, until: Duration::from_secs(until) }
+    }
+
+    fn departed(sockets: &mut Sockets) -> Vec<u64> {
+        sockets.outbox().departed().collect()
+    }
+
+    #[test]
+    fn nothing_departs_without_a_connection_and_nothing_after_its_time() {
+        let (_place, endpoint, mut sender) = setup();
+        sender.outbox().send_with(&endpoint, b"1".to_vec(), ticket(1, 1));
+        sender.outbox().send_with(&endpoint, b"2".to_vec(), ticket(2, 3));
+        sender.outbox().tick(Duration::from_secs(2));
+        sender.outbox().send_with(&endpoint, b"3".to_vec(), ticket(3, 1));
+        assert!(departed(&mut sender).is_empty());
+
+        let mut server = Sockets::new(OutboxLimits::default()).unwrap();
+        server.bind(&endpoint, 1_000).unwrap();
+        let mut gone = Vec::new();
+        while gone.is_empty() {
+            sender.wait(Some(SOON), &mut Vec::new());
+            sender.outbox().tick(Duration::from_secs(2));
+            gone = departed(&mut sender);
+        }
+        assert_eq!(gone, [2]);
+        assert_eq!(server.inbox(0).unwrap().receive_within(SOON).unwrap(), &b"2"[..]);
+        assert_eq!(sender.outbox().drops(), Drops { stalled: 2, ..Drops::default() });
+        assert_eq!(sender.outbox().queued_bytes(), 0);
+    }
+
+    #[test]
+    fn what_waits_outlives_a_reset() {
+        let (_place, endpoint, mut sender) = setup();
+        let mut server = Sockets::new(OutboxLimits::default()).unwrap();
+        server.bind(&endpoint, 1_000).unwrap();
+        let mut number = 0;
+        let mut gone = 0;
+        // Until some is with libzmq and some is not.
+        while gone == 0 || sender.outbox().queued_bytes() == 0 {
+            number += 1;
+            sender.outbox().send_with(&endpoint, vec![7; 100], ticket(number, 9));
+            sender.outbox().tick(Duration::ZERO);
+            sender.wait(Some(Duration::ZERO), &mut Vec::new());
+            gone += departed(&mut sender).len() as u64;
+        }
+        sender.outbox().reset(&endpoint);
+        while gone < number {
+            while server.inbox(0).unwrap().receive().is_some() {}
+            sender.wait(Some(Duration::from_millis(1)), &mut Vec::new());
+            sender.outbox().tick(Duration::ZERO);
+            gone += departed(&mut sender).len() as u64;
+        }
+        assert_eq!(sender.outbox().queued_bytes(), 0);
+        assert_eq!(sender.outbox().peer_count(), 1);
+    }
 }

@@ -20,11 +20,11 @@
 //!
 //! # How it talks to the store
 //!
-//! The routing tier says which storage threads keep a key. The client remembers that ([`ClientConfig::
-//! addresses_max`] keys), asks one of these threads, and repeats what is not answered: with another
-//! replica or a fresh look-up, waiting longer each time, until [`ClientConfig::within`] is over. A
-//! storage thread that says that it does not keep the key (any more) makes for a new look-up at once.
-//! Requests to one storage thread that are ready at the same time travel in one message.
+//! The routing tier says which storage threads keep a key. The client remembers that, for
+//! [`ClientConfig::addresses_max`] keys, asks one of these threads, and repeats what is not answered:
+//! with another replica or a fresh look-up, waiting longer each time, until [`ClientConfig::within`] is
+//! over. A storage thread that says that it does not keep the key (any more) makes for a new look-up at
+//! once. Requests to one storage thread that are ready at the same time travel in one message.
 //!
 //! All of that is a state machine without I/O (`core`), run by one thread that owns the sockets
 //! (`driver`).
@@ -34,13 +34,14 @@
 //! A write that ended in [`ClientError::TimedOut`] with `sent: false` never left this process and never
 //! will. With `sent: true` it may have taken effect, or may take effect later, but only so:
 //!
-//! - Nothing is handed to the network after the call has ended.
+//! - Nothing is handed to the network after the call has ended, or after [`ClientConfig::within`] if its
+//!   future was dropped.
 //! - What was handed over goes to the server process that was connected at that time, or to nobody. It
 //!   is not kept for a server that was down, nor for one that has been started again since.
-//! - So a late write needs that very process to be alive still and to have been stalled: suspended, or
-//!   swamped with work, for as long as that lasts; or cut off by the network, for as long as TCP goes on
-//!   (the kernel gives up a connection that the client has closed, as it does after a try without an
-//!   answer, in about two minutes with Linux's defaults).
+//! - So a late write needs that very process to be alive still, and to have been stalled or cut off. It
+//!   may be suspended or swamped with work, for as long as that lasts. Or the network may have been down:
+//!   the client closes a connection that is silent, and what the kernel then still holds it goes on
+//!   sending for under two minutes (Linux's defaults, within one data centre).
 //!
 //! Whoever needs a bound must have one on how long a storage process can stall and live. Nobody needs
 //! one for last-writer-wins values of increasing timestamps, or for sets: writing those late, or twice,

@@ -60,6 +60,13 @@ impl AddressCache {
         self.entries.remove(key);
     }
 
+    /// Removes addresses that have proved wrong, unless others have taken their place by now.
+    pub(super) fn remove_if(&mut self, key: &str, addrs: &Addrs) {
+        if self.entries.get(key).is_some_and(|entry| entry.addrs == *addrs) {
+            self.entries.remove(key);
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -72,8 +72,8 @@ impl Routing {
 
 /// A question that is open.
 pub(super) struct Lookup {
-    /// The number of the current try.
-    pub(super) number: u64,
+    /// The numbers of the last tries.
+    pub(super) numbers: SmallVec<[u64; 2]>,
     /// Tries so far.
     pub(super) tries: u32,
     /// When the current try began.

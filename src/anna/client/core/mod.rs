@@ -52,6 +52,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 const NO_SERVERS_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// Tries of one look-up whose answers are still welcome.
+const LOOKUP_NUMBERS_MAX: usize = 4;
 /// Tries of a look-up for which no operation waits.
 const PREFETCH_TRIES: u32 = 2;
 /// Replicas of one key; more are ignored.
@@ -147,7 +149,7 @@ pub(super) struct Core {
     /// What goes out with the next [`flush`](Self::flush), and in which round of the operation.
     ready: BTreeMap<(Addr, Kind), Vec<(OpId, u32)>>,
     lookups: Lookups,
-    /// The keys of open look-ups by the number of their current try.
+    /// The keys of open look-ups by the numbers of their tries.
     lookup_numbers: HashMap<u64, Arc<str>, FixedState>,
     routing: Routing,
     cache: AddressCache,
@@ -238,6 +240,12 @@ impl Core {
         Some((number.parse().ok()?, rest))
     }
 
+    /// How long to wait for an answer.
+    fn patience(&mut self, silences: u32) -> Duration {
+        // The last of several tries should not take most of the time.
+        self.growing(self.try_within, silences, self.try_within.max(self.within / 2))
+    }
+
     /// How long to wait: twice as long each time, and not all at the same time.
     fn growing(&mut self, first: Duration, times: u32, max: Duration) -> Duration {
         let length = first.saturating_mul(1 << times.min(16)).min(max);
@@ -316,7 +324,7 @@ impl Core {
             self.ready.entry((to, op.ask.kind())).or_default().push((id, op.round));
         }
         let silences = op.silences;
-        let wait = self.growing(self.try_within, silences, self.within);
+        let wait = self.patience(silences);
         self.enter(id, Stage::Asked, now + wait);
     }
 
@@ -327,7 +335,7 @@ impl Core {
         };
         op.round += 1;
         self.counters.retries += 1;
-        self.cache.remove(&op.key);
+        self.cache.remove_if(&op.key, &op.named);
         match pause {
             Duration::ZERO => self.begin(now, id, effects),
             pause => self.enter(id, Stage::Pausing, now + pause),
@@ -403,9 +411,7 @@ impl Core {
         };
         let no_servers = self.lookups.get(&op.key).is_some_and(|lookup| lookup.no_servers);
         let error = op.time_out(now, no_servers);
-        if op.stage != Stage::Looking {
-            self.cache.remove(&op.key);
-        }
+        self.cache.remove_if(&op.key, &op.named);
         self.done(id, Err(error), effects);
     }
 
@@ -596,10 +602,15 @@ impl Core {
         effects: &mut Vec<Effect>,
     ) {
         if let Some(lookup) = self.lookups.get_mut(&key) {
-            return lookup.waiters.extend(waiter);
+            lookup.waiters.extend(waiter);
+            // Those who wait by now have made it slow; who comes new shall not wait that long.
+            if !lookup.is_pausing && now >= lookup.since + self.try_within {
+                self.ask_routing(now, key, effects);
+            }
+            return;
         }
         let lookup = Lookup {
-            number: 0,
+            numbers: SmallVec::new(),
             tries: 0,
             since: now,
             asked: SmallVec::new(),
@@ -615,15 +626,17 @@ impl Core {
     fn ask_routing(&mut self, now: Duration, key: Arc<str>, effects: &mut Vec<Effect>) {
         let number = self.next_number();
         let tries = self.lookups.get(&key).map_or(0, |lookup| lookup.tries);
-        let until = now + self.growing(self.try_within, tries, self.within);
+        let until = now + self.patience(tries);
         let Some(lookup) = self.lookups.get_mut(&key) else {
             return;
         };
         let targets = self.routing.choose(now, tries > 0, &mut self.rng);
-        self.lookup_numbers.remove(&lookup.number);
+        if lookup.numbers.len() >= LOOKUP_NUMBERS_MAX {
+            self.lookup_numbers.remove(&lookup.numbers.remove(0));
+        }
+        lookup.numbers.push(number);
         self.lookup_numbers.insert(number, key.clone());
         self.timers.cancel(lookup.timer);
-        lookup.number = number;
         lookup.tries += 1;
         lookup.since = now;
         lookup.is_pausing = false;
@@ -676,7 +689,9 @@ impl Core {
 
     fn end_lookup(&mut self, key: &str) -> Option<Lookup> {
         let lookup = self.lookups.remove(key)?;
-        self.lookup_numbers.remove(&lookup.number);
+        for number in &lookup.numbers {
+            self.lookup_numbers.remove(number);
+        }
         self.timers.cancel(lookup.timer);
         Some(lookup)
     }

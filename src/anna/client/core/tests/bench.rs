@@ -146,7 +146,8 @@ impl Bench {
     pub(super) fn assert_clean(&self) {
         assert!(self.core.ops.is_empty() && self.core.requests.is_empty());
         assert!(self.core.ready.is_empty());
-        assert_eq!(self.core.lookups.len(), self.core.lookup_numbers.len());
+        let numbers = self.core.lookups.values().map(|lookup| lookup.numbers.len());
+        assert_eq!(numbers.sum::<usize>(), self.core.lookup_numbers.len());
     }
 }
 
