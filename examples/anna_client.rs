@@ -6,13 +6,24 @@
 //! ```
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aft::anna::client::{Acks, Client, ClientConfig, parse_routing};
 use aft::anna::lattice::Lattice;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let store = arguments.next().ok_or("usage: anna_client HOST[:PORT] [THIS MACHINE'S IP]")?;
     let mut config = ClientConfig { routing: parse_routing(&store)?, ..ClientConfig::default() };
