@@ -1,8 +1,14 @@
 //! A core whose messages are delivered by hand.
 
+use prost::Message;
+
 use super::super::*;
+use crate::anna::client::Acks;
 use crate::wire::anna::key_address_response::KeyAddress;
-use crate::wire::anna::{KeyRequest, LatticeType, LwwValue, RequestType};
+use crate::wire::anna::{
+    AnnaError, KeyAddressRequest, KeyAddressResponse, KeyRequest, KeyResponse, KeyTuple,
+    LatticeType, LwwValue, RequestType,
+};
 
 pub(super) const A: &str = "tcp://10.0.0.1:6200";
 pub(super) const B: &str = "tcp://10.0.0.2:6200";

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::super::*;
 use super::bench::*;
-use crate::wire::anna::KeyRequest;
+use crate::anna::client::Acks;
+use crate::wire::anna::{AnnaError, KeyAddressRequest, KeyRequest, KeyTuple};
 
 /// How likely it is, in percent, that something goes wrong.
 #[derive(Debug, Clone)]

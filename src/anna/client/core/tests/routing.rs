@@ -1,8 +1,8 @@
 //! Conversations with the routing tier.
 
-use super::super::super::{NoServers, Silent};
 use super::super::*;
 use super::bench::*;
+use crate::anna::client::{Acks, NoServers, Silent};
 
 const FOUR: [&str; 4] = ["tcp://r:6450", "tcp://r:6451", "tcp://r:6452", "tcp://r:6453"];
 

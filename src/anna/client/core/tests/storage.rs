@@ -1,9 +1,11 @@
 //! Conversations with storage threads.
 
-use super::super::super::Silent;
+use prost::Message;
+
 use super::super::*;
 use super::bench::*;
-use crate::wire::anna::{KeyRequest, LatticeType};
+use crate::anna::client::{Acks, Silent};
+use crate::wire::anna::{AnnaError, KeyRequest, KeyResponse, KeyTuple, LatticeType};
 
 fn ask_one(replicas: &[&str], ask: Ask) -> Bench {
     let mut bench = Bench::new();
