@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{TransportError, failed};
+use super::{TransportError, failed, is_ipv6};
 
 /// Messages above this size are handed on in the buffer in which they came; smaller ones are copied,
 /// which is cheaper than keeping that buffer alive.
@@ -33,9 +33,22 @@ impl Inbox {
         let socket =
             context.socket(zmq::PULL).map_err(failed("create the socket for", endpoint))?;
         configure(&socket, message_bytes_max).map_err(failed("configure", endpoint))?;
+        socket.set_ipv6(is_ipv6(endpoint)).map_err(failed("configure", endpoint))?;
         socket.bind(endpoint).map_err(failed("bind", endpoint))?;
         let descriptor = socket.get_fd().map_err(failed("watch", endpoint))?;
         Ok(Self { socket, descriptor, is_drained: Cell::new(false) })
+    }
+
+    /// Where it is bound: the endpoint with the port that the system chose, if it was asked to choose.
+    pub fn endpoint(&self) -> Result<String, TransportError> {
+        match self
+            .socket
+            .get_last_endpoint()
+            .map_err(failed("find out the address of", "a socket"))?
+        {
+            Ok(endpoint) => Ok(endpoint),
+            Err(raw) => Ok(String::from_utf8_lossy(&raw).into_owned()),
+        }
     }
 
     /// The next message, if one is there. Frames after the first of a multipart message are dropped.

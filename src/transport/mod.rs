@@ -4,7 +4,7 @@
 //! that was slow can take more, or another thread calls [`Wake::wake`]; it never polls on a short
 //! timer. Messages are single frames, requests and answers alike travel PUSH → PULL.
 //!
-//! ZeroMQ promises no delivery, so nothing here does: an answer that cannot be delivered is dropped
+//! ZeroMQ promises no delivery, so nothing here does: a message that cannot be delivered is dropped
 //! and counted ([`Drops`]).
 //!
 //! [`Client`] and [`Responder`] are the other side, for benchmarks and tests.
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 pub use client::{Client, ClientContext, Responder};
 pub use inbox::Inbox;
-pub use outbox::{Drops, Outbox, OutboxLimits};
+pub use outbox::{Drops, Outbox, OutboxLimits, Ticket};
 pub use wake::Wake;
 
 /// Why sockets could not be set up.
@@ -47,6 +47,11 @@ fn failed(what: &'static str, endpoint: &str) -> impl FnOnce(zmq::Error) -> Tran
     move |source| TransportError::Socket { what, endpoint, source }
 }
 
+/// libzmq wants to be told. In endpoints, only addresses of IPv6 have brackets.
+fn is_ipv6(endpoint: &str) -> bool {
+    endpoint.contains('[')
+}
+
 /// All sockets of one thread.
 pub struct Sockets {
     context: zmq::Context,
@@ -63,7 +68,8 @@ impl Sockets {
         Ok(Self { context, inboxes: Vec::new(), outbox, wake: Arc::new(Wake::new()?) })
     }
 
-    /// Binds one more PULL socket. Its number is how many were bound before.
+    /// Binds one more PULL socket. Its number is how many were bound before. For the port, `*` means one
+    /// that the system chooses; [`Inbox::endpoint`] says which.
     pub fn bind(&mut self, endpoint: &str, message_bytes_max: usize) -> Result<(), TransportError> {
         self.inboxes.push(Inbox::bind(&self.context, endpoint, message_bytes_max)?);
         Ok(())
@@ -74,7 +80,7 @@ impl Sockets {
         self.inboxes.get(number)
     }
 
-    /// Where answers leave.
+    /// Where messages leave.
     pub fn outbox(&mut self) -> &mut Outbox {
         &mut self.outbox
     }
@@ -84,8 +90,8 @@ impl Sockets {
         self.wake.clone()
     }
 
-    /// Sleeps until there is something to do, at most `timeout`. Puts the numbers of the sockets that
-    /// can be read into `readable`.
+    /// Sleeps until there is something to do, at most `timeout`, and puts the numbers of the sockets that
+    /// can be read into `readable`. [`Outbox::tick`] wants to be called then.
     pub fn wait(&mut self, timeout: Option<Duration>, readable: &mut Vec<usize>) {
         readable.clear();
         let slow = self.outbox.backlogged();
@@ -116,7 +122,7 @@ impl Sockets {
             self.wake.clear();
         }
         if some_can_take_more {
-            self.outbox.flush();
+            self.outbox.can_flush();
         }
     }
 }

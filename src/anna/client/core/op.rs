@@ -1,0 +1,111 @@
+//! One operation on one key, from its beginning to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::addresses::{Addr, Addrs};
+use super::batch::Kind;
+use super::timers::TimerId;
+use crate::anna::client::{Acks, ClientError, NoServers, Silent};
+use crate::wire::anna::LatticeType;
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub(in crate::anna::client) enum Ask {
+    Get {
+        /// None has the key only if every replica says so.
+        from_all: bool,
+    },
+    Put {
+        kind: LatticeType,
+        payload: Bytes,
+        acks: Acks,
+    },
+}
+
+impl Ask {
+    pub(in crate::anna::client) fn bytes(&self) -> usize {
+        match self {
+            Self::Get { .. } => 0,
+            Self::Put { payload, .. } => payload.len(),
+        }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Get { .. } => Kind::Get,
+            Self::Put { .. } => Kind::Put,
+        }
+    }
+
+    /// Whether every replica has to say its word, and one that has is not asked again.
+    pub(super) fn wants_all(&self) -> bool {
+        matches!(self, Self::Get { from_all: true } | Self::Put { acks: Acks::All, .. })
+    }
+}
+
+/// Where an operation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The key's addresses are looked up.
+    Looking,
+    /// Storage threads were asked.
+    Asked,
+    /// It waits before it begins again.
+    Pausing,
+}
+
+/// See the [module's page](self).
+pub(super) struct Op {
+    pub(super) key: Arc<str>,
+    pub(super) ask: Ask,
+    pub(super) began: Duration,
+    pub(super) deadline: Duration,
+    pub(super) stage: Stage,
+    /// When the stage ends, unless something happens before.
+    pub(super) timer: TimerId,
+    /// Tells answers to the current try from those to earlier ones.
+    pub(super) round: u32,
+    /// Tries that had no answer.
+    pub(super) silences: u32,
+    /// Answers that told to begin again.
+    pub(super) detours: u32,
+    /// The replicas, as of the last try.
+    pub(super) named: Addrs,
+    /// The replicas that have said their word, if all have to.
+    pub(super) settled: Addrs,
+    /// Replicas that have not answered.
+    pub(super) silent: Addrs,
+    /// Requests that may still be answered.
+    pub(super) requests: SmallVec<[u64; 2]>,
+    /// Handed to the network at least once.
+    pub(super) sent: bool,
+}
+
+impl Op {
+    pub(super) fn is_settled(&self) -> bool {
+        !self.named.is_empty() && self.named.iter().all(|addr| self.settled.contains(addr))
+    }
+
+    pub(super) fn settle(&mut self, addr: &Addr) {
+        if !self.settled.contains(addr) {
+            self.settled.push(addr.clone());
+        }
+    }
+
+    /// The error of an operation whose time is over; `no_servers` is what routing said last.
+    pub(super) fn time_out(&self, now: Duration, no_servers: bool) -> ClientError {
+        let waited = now.saturating_sub(self.began);
+        if no_servers && !self.sent {
+            return ClientError::NoServers(NoServers { waited });
+        }
+        let silent = match (self.stage, self.silent.last().or(self.named.first())) {
+            (Stage::Asked | Stage::Pausing, Some(addr)) => Silent::Storage(addr.to_string()),
+            _ => Silent::Routing,
+        };
+        ClientError::TimedOut { key: self.key.to_string(), waited, sent: self.sent, silent }
+    }
+}
