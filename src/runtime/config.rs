@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, CommandFactory, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::anna::client::parse_routing;
 use crate::storage::VALUE_BYTES_MAX;
 
 /// Why a configuration is refused.
@@ -62,6 +63,18 @@ pub enum StorageKind {
     Embedded,
     /// In this process, gone when it ends. For tests.
     Memory,
+    /// In Anna, the key-value store that Cloudburst uses.
+    Anna,
+}
+
+/// Whose word it takes for a write to Anna to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AnnaDurability {
+    /// One replica's. A node of Anna that dies before it told the others takes the write with it.
+    Any,
+    /// That of all replicas of the key.
+    All,
 }
 
 /// What a read may return.
@@ -136,6 +149,21 @@ options! {
     /// Directory of the embedded store. [default: /var/lib/aft]
     data_dir: PathBuf = "/var/lib/aft".into(), "AFT_DATA_DIR", "DIR", "Storage";
 
+    /// Where Anna's routing tier listens; without a port, 6450 to 6453 are tried. Several may be named,
+    /// separated by commas. [default: 127.0.0.1]
+    anna_routing: String = "127.0.0.1".to_owned(), "AFT_ANNA_ROUTING", "HOST[:PORT]", "Storage";
+    /// Whose word it takes for a write to Anna to be done. [default: any]
+    anna_durability: AnnaDurability = AnnaDurability::Any, "AFT_ANNA_DURABILITY", "WHOSE", "Storage";
+    /// Key prefixes, separated by commas, whose values are not published in Anna under their plain
+    /// names. [default: none]
+    anna_unpublished: String = String::new(), "AFT_ANNA_UNPUBLISHED", "PREFIX,...", "Storage";
+    /// The longest that a write to Anna may be under way after its sender died. For so many seconds
+    /// after a crash, ids that clients bring are not tried again. [default: 10]
+    anna_lands_within: f64 = 10.0, "AFT_ANNA_LANDS_WITHIN", "SECONDS", "Storage";
+    /// How often the keys cached here are reported to Anna, where Cloudburst's scheduler looks for
+    /// them; 0 for never. [default: 10]
+    anna_cache_report: f64 = 10.0, "AFT_ANNA_CACHE_REPORT", "SECONDS", "Storage";
+
     /// What reads may return. [default: read-atomic]
     consistency: ConsistencyKind = ConsistencyKind::ReadAtomic, "AFT_CONSISTENCY", "LEVEL", "Transactions";
     /// A transaction that is not used for this many seconds is aborted. [default: 60]
@@ -199,6 +227,19 @@ impl Settings {
                 let why = format!("{value} is not a number of seconds from 0.001 to 1000000000");
                 return Err(ConfigError::Value { name, why });
             }
+        }
+        let seconds = [
+            ("anna-lands-within", self.anna_lands_within),
+            ("anna-cache-report", self.anna_cache_report),
+        ];
+        for (name, value) in seconds {
+            if !(0.0..=1e6).contains(&value) {
+                let why = format!("{value} is not a number of seconds from 0 to 1000000");
+                return Err(ConfigError::Value { name, why });
+            }
+        }
+        if let Err(error) = parse_routing(&self.anna_routing) {
+            return Err(ConfigError::Value { name: "anna-routing", why: error.to_string() });
         }
         if self.retry_window < 10.0 * self.txn_lifetime {
             let why = format!(

@@ -2,11 +2,13 @@
 //! what an operator sees.
 
 pub mod admin;
+mod anna;
 pub mod clock;
 pub mod config;
 pub mod counters;
 pub mod history;
 pub mod logging;
+mod shared;
 pub mod sidecar;
 mod store;
 mod worker;

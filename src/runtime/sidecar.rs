@@ -11,9 +11,11 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::admin;
+use super::anna::{self, AnnaError};
 use super::clock::{self, Clock};
 use super::config::{ConsistencyKind, DEFAULT_ADMIN, Settings, StorageKind};
 use super::history::History;
+use super::shared;
 use super::worker::{Command, Handle, Worker};
 use crate::frontend::ipc::{Directory, DirectoryError, Frontend, RequestLimits};
 use crate::node::{Node, NodeConfig};
@@ -25,6 +27,9 @@ use crate::txn::{Consistency, LastWriterWins, ReadAtomic};
 
 /// How long SIGTERM waits for running transactions.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+/// How often a part of the commit log is asked for, if the store does not answer in time.
+const LOG_TRIES: u32 = 10;
 
 /// Why a sidecar did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +43,9 @@ pub enum SidecarError {
     /// The embedded store.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// Anna.
+    #[error(transparent)]
+    Anna(#[from] AnnaError),
     /// The commit log.
     #[error("cannot read the commit log: {0}")]
     Log(StorageError),
@@ -88,10 +96,11 @@ pub fn run(settings: &Settings) -> Result<(), SidecarError> {
     let directory = Directory::lock(&settings.ipc_dir)?;
     let admin = runtime.block_on(open_admin(settings))?;
     let admin_address = admin.as_ref().map(|(_, address)| *address);
-    let store = open_store(settings)?;
+    let store = runtime.block_on(open_store(settings))?;
     let mut history = open_history(settings)?;
-    let mut node = new_node(settings, store.has_plain_keys())?;
-    let commits = runtime.block_on(load(&*store, &mut node, history.as_mut()))?;
+    let mut node = new_node(settings, &*store)?;
+    let loaded = runtime.block_on(load(&*store, &mut node, history.as_mut()))?;
+    let commits = loaded.commits;
 
     let limits = OutboxLimits { peers_max: settings.reply_sockets_max, ..OutboxLimits::default() };
     let mut sockets = Sockets::new(limits)?;
@@ -114,6 +123,11 @@ pub fn run(settings: &Settings) -> Result<(), SidecarError> {
         });
         runtime.spawn(admin::serve(listener, handle.clone(), prometheus, about));
     }
+    if store.is_shared() {
+        let each = settings.anna_cache_report;
+        let each = (each > 0.0).then(|| Duration::from_secs_f64(each));
+        shared::start(&runtime, &store, &handle, loaded.position, each);
+    }
     drain_on_signal(&runtime, handle)?;
     announce(settings, admin_address, commits);
     worker.run();
@@ -127,6 +141,7 @@ fn announce(settings: &Settings, admin: Option<SocketAddr>, commits: usize) {
     let storage = match settings.storage {
         StorageKind::Embedded => format!("embedded {}", settings.data_dir.display()),
         StorageKind::Memory => "memory".to_owned(),
+        StorageKind::Anna => format!("anna {}", settings.anna_routing),
     };
     let ipc = settings.ipc_dir.display();
     // Whoever started us may have closed our output; that is no reason to fail.
@@ -165,12 +180,13 @@ async fn open_admin(
     }
 }
 
-fn open_store(settings: &Settings) -> Result<Arc<dyn Storage>, SidecarError> {
+async fn open_store(settings: &Settings) -> Result<Arc<dyn Storage>, SidecarError> {
     Ok(match settings.storage {
         StorageKind::Embedded => {
             Arc::new(EmbeddedStore::open(&settings.data_dir, EmbeddedOptions::default())?)
         }
         StorageKind::Memory => Arc::new(MemoryStore::default()),
+        StorageKind::Anna => Arc::new(anna::open(settings).await?),
     })
 }
 
@@ -183,7 +199,7 @@ fn open_history(settings: &Settings) -> Result<Option<History>, SidecarError> {
     History::create(path).map(Some).map_err(failed)
 }
 
-fn new_node(settings: &Settings, plain_keys: bool) -> Result<Node, SidecarError> {
+fn new_node(settings: &Settings, store: &dyn Storage) -> Result<Node, SidecarError> {
     let seed = clock::random_seed().map_err(system("random bytes"))?;
     let consistency: Box<dyn Consistency> = match settings.consistency {
         ConsistencyKind::ReadAtomic => Box::new(ReadAtomic),
@@ -193,7 +209,8 @@ fn new_node(settings: &Settings, plain_keys: bool) -> Result<Node, SidecarError>
     let config = NodeConfig {
         node_tag: FixedState::with_seed(0).hash_one(&address),
         address,
-        plain_keys,
+        plain_keys: store.has_plain_keys(),
+        lands_within: store.lands_within(),
         idle_max: Duration::from_secs_f64(settings.txn_timeout),
         lifetime_max: Duration::from_secs_f64(settings.txn_lifetime),
         retry_window: Duration::from_secs_f64(settings.retry_window),
@@ -207,17 +224,32 @@ fn new_node(settings: &Settings, plain_keys: bool) -> Result<Node, SidecarError>
     Ok(Node::new(config, consistency, seed))
 }
 
+/// What was read at the start.
+struct Loaded {
+    commits: usize,
+    /// Where to read on.
+    position: LogPosition,
+}
+
 /// Reads the store's whole log: after this the node knows every commit there is.
 async fn load(
     store: &dyn Storage,
     node: &mut Node,
     mut history: Option<&mut History>,
-) -> Result<usize, SidecarError> {
+) -> Result<Loaded, SidecarError> {
     let mut position = LogPosition::default();
-    let mut commits = 0;
+    let (mut commits, mut failures) = (0, 0);
     loop {
-        let page =
-            store.commits_since(&position, LogScope::All).await.map_err(SidecarError::Log)?;
+        let page = match store.commits_since(&position, LogScope::All).await {
+            Ok(page) => page,
+            Err(error @ StorageError::Unconfirmed(_)) if failures < LOG_TRIES => {
+                failures += 1;
+                tracing::warn!("reading the commit log again: {error}");
+                continue;
+            }
+            Err(error) => return Err(SidecarError::Log(error)),
+        };
+        failures = 0;
         for commit in &page.commits {
             node.load(commit);
             if let Some(history) = &mut history {
@@ -226,10 +258,10 @@ async fn load(
         }
         commits += page.commits.len();
         tracing::debug!(commits, "reading the commit log");
-        if page.end {
-            return Ok(commits);
-        }
         position = page.next;
+        if page.end {
+            return Ok(Loaded { commits, position });
+        }
     }
 }
 

@@ -165,6 +165,7 @@ impl Anna {
     pub(super) fn open(&mut self, incarnation: u64) -> (Vec<Arc<Commit>>, Option<Duration>) {
         let options = AnnaOptions {
             node: "127.0.0.1".to_owned(),
+            host: "127.0.0.1".to_owned(),
             incarnation: incarnation.to_string(),
             publication: Publication::default(),
             lands_within: LANDS_WITHIN,

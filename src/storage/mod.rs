@@ -173,9 +173,15 @@ pub trait Storage: Send + Sync + 'static {
         )))
     }
 
-    /// Lets others know which user keys are cached here.
-    async fn advertise(&self, _cached: Vec<Key>) -> Result<(), StorageError> {
+    /// Lets others know which user keys are cached on this node. Of two reports the one with the
+    /// greater timestamp, in nanoseconds since the Unix epoch, stays.
+    async fn advertise(&self, _cached: Vec<Key>, _wall_ns: u64) -> Result<(), StorageError> {
         Ok(())
+    }
+
+    /// What the way to the store has seen so far, by name, for people to look at.
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
     }
 
     /// Ends background work and releases the store. Nothing may be asked of it afterwards.

@@ -24,4 +24,9 @@ pub trait KeyValue: Send + Sync + 'static {
 
     /// A key is about to be used: what can be found out about it beforehand may be.
     fn expect(&self, _key: &str) {}
+
+    /// What has happened so far, for people to look at.
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 }

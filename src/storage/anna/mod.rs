@@ -29,6 +29,7 @@
 //! | `aft~a~<node>` | which incarnation of a node lives |
 //! | a user key | its newest committed value (`KeyValuePair`), or what others wrote |
 
+mod connection;
 mod ids;
 mod kv;
 mod lease;
@@ -46,10 +47,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::future::{join, join_all, try_join_all};
+use futures_util::future::join;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use prost::Message;
 
+pub use connection::Connection;
 pub use kv::KeyValue;
 pub use names::RESERVED;
 pub(crate) use names::outcome_id;
@@ -73,6 +76,18 @@ use pack::{Found, Place};
 /// stored after all is never hidden.
 const ABORTED_AT: u64 = 1;
 
+/// Objects read at once for one request.
+const READS_AT_ONCE: usize = 256;
+/// Large values written at once for one commit.
+const LARGE_VALUES_AT_ONCE: usize = 8;
+
+/// The results of reads, in their order.
+async fn some_at_once<T>(
+    reads: Vec<impl Future<Output = Result<T, StorageError>>>,
+) -> Result<Vec<T>, StorageError> {
+    stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await
+}
+
 /// The outcome of an id, read through `find`, which gives an object as it stands. For the simulator,
 /// which looks at the store from outside.
 pub(crate) fn stored_outcome(
@@ -88,6 +103,8 @@ pub(crate) fn stored_outcome(
 pub struct AnnaOptions {
     /// The name of this node, different from all others on the same store.
     pub node: String,
+    /// The address of the machine, under which Cloudburst looks for what is cached on it.
+    pub host: String,
     /// The name of this incarnation of it, never used before.
     pub incarnation: String,
     /// Which user keys are published.
@@ -101,6 +118,7 @@ pub struct AnnaStore<K> {
     kv: Arc<K>,
     log: Log,
     ids: Ids,
+    host: String,
     publication: Publication,
     lands_within: Duration,
     /// Logs of incarnations that are over.
@@ -116,7 +134,7 @@ impl<K: KeyValue> AnnaStore<K> {
     /// # Errors
     /// If Anna does not answer, or what it holds under our names cannot be understood.
     pub async fn open(kv: Arc<K>, options: AnnaOptions) -> Result<Self, StorageError> {
-        let AnnaOptions { node, incarnation, publication, lands_within } = options;
+        let AnnaOptions { node, host, incarnation, publication, lands_within } = options;
         let (dead, about) = read::logs_of(&*kv, &node).await?;
         let after_crash = dead.iter().any(|log| !about.ended.contains(&log.incarnation));
         // Sets, so that no late write of a predecessor can undo it.
@@ -128,6 +146,7 @@ impl<K: KeyValue> AnnaStore<K> {
             dead: Mutex::new(dead),
             kv,
             ids: Ids::default(),
+            host,
             publication,
             lands_within,
             after_crash,
@@ -228,8 +247,10 @@ impl<K: KeyValue> AnnaStore<K> {
         let puts = apart.into_iter().map(|(name, value)| async move {
             self.kv.put(&name, Lattice::Lww { timestamp, value }).await
         });
-        let (values, log) = join(try_join_all(puts), self.log.flush(&*self.kv, slot)).await;
-        values.and(log)
+        let puts = stream::iter(puts.collect::<Vec<_>>()).buffer_unordered(LARGE_VALUES_AT_ONCE);
+        let puts = puts.try_collect::<Vec<()>>();
+        let (values, log) = join(puts, self.log.flush(&*self.kv, slot)).await;
+        values.and(Ok(vec![log?])).map(drop)
     }
 
     /// The outcome was not sent by this call: the attempt has failed, unless an earlier call sent it.
@@ -253,13 +274,14 @@ impl<K: KeyValue> AnnaStore<K> {
         let mut ids: Vec<_> = wanted.iter().map(|(_, version)| version.writer.base()).collect();
         ids.sort();
         ids.dedup();
-        let found = try_join_all(ids.iter().map(|id| self.look_up(id))).await?;
+        let look_ups: Vec<_> = ids.iter().map(|id| self.look_up(id)).collect();
+        let found: Vec<_> = some_at_once(look_ups).await?;
         let found: HashMap<_, _> = ids.iter().zip(found).collect();
         let values = wanted.iter().map(|(key, version)| {
             let found = found.get(&version.writer.base()).and_then(Option::as_ref);
             self.read_value(key, version, found)
         });
-        join_all(values).await.into_iter().collect()
+        some_at_once(values.collect()).await
     }
 
     async fn read_value(
@@ -369,7 +391,16 @@ impl<K: KeyValue> Storage for AnnaStore<K> {
             let found = self.kv.get(key.as_str()).await?;
             Ok(found.map(|lattice| plain::found(key, lattice)))
         });
-        try_join_all(found).await
+        some_at_once(found.collect()).await
+    }
+
+    async fn advertise(&self, cached: Vec<Key>, wall_ns: u64) -> Result<(), StorageError> {
+        let object = plain::cached(cached, wall_ns);
+        self.kv.put(&plain::cached_name(&self.host), object).await
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        self.kv.counters()
     }
 
     fn expect(&self, id: &BaseId) {

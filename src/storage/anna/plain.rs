@@ -9,11 +9,14 @@ use prost::Message;
 
 use super::super::{PlainValue, codec};
 use super::names::RESERVED;
+use crate::anna::client::KEY_BYTES_MAX;
 use crate::anna::lattice::Lattice;
 use crate::txn::{Key, Version};
 use crate::wire::KeyValuePair;
-use crate::wire::anna::LatticeType;
+use crate::wire::anna::{LatticeType, StringSet};
 
+/// The most keys that are reported as cached.
+const CACHED_KEYS_MAX: usize = 50_000;
 /// Names of Anna's own.
 const ANNAS_OWN: &str = "ANNA_METADATA";
 
@@ -34,7 +37,20 @@ impl Publication {
 
 /// Whether a user key may be read or written under its plain name at all.
 pub(super) fn may_stand(key: &Key) -> bool {
-    !key.as_str().starts_with(RESERVED) && !key.as_str().starts_with(ANNAS_OWN)
+    let name = key.as_str();
+    !name.starts_with(RESERVED) && !name.starts_with(ANNAS_OWN) && name.len() <= KEY_BYTES_MAX
+}
+
+/// Where Cloudburst's scheduler looks for the keys that are cached on a machine.
+pub(super) fn cached_name(host: &str) -> String {
+    format!("{ANNAS_OWN}|cache_ip|{host}")
+}
+
+/// The keys that are cached on a machine.
+pub(super) fn cached(keys: Vec<Key>, timestamp: u64) -> Lattice {
+    let names = keys.iter().filter(|key| may_stand(key)).take(CACHED_KEYS_MAX);
+    let set = StringSet { keys: names.map(|key| key.as_str().to_owned()).collect() };
+    Lattice::Lww { timestamp, value: set.encode_to_vec().into() }
 }
 
 /// A committed value as it stands under its key's plain name.

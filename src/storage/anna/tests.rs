@@ -56,6 +56,7 @@ impl KeyValue for Objects {
 async fn open(kv: &Arc<Objects>, incarnation: &str) -> Arc<AnnaStore<Objects>> {
     let options = AnnaOptions {
         node: "127.0.0.1".into(),
+        host: "127.0.0.1".into(),
         incarnation: incarnation.into(),
         publication: Publication::default(),
         lands_within: Duration::from_secs(1),
