@@ -6,7 +6,9 @@
 use bytes::Bytes;
 use prost::Message;
 
-use crate::wire::anna::{LatticeType, LwwValue, SetValue};
+use crate::wire::anna::{
+    LatticeType, LwwValue, MultiKeyCausalValue, PriorityValue, SetValue, SingleKeyCausalValue,
+};
 
 /// A value of a key in Anna.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,22 @@ pub struct LatticeError {
     pub kind: LatticeType,
     /// What protobuf says.
     pub reason: String,
+}
+
+/// Whether a payload is a value of this type.
+pub fn check(kind: LatticeType, payload: &Bytes) -> Result<(), LatticeError> {
+    let payload = payload.clone();
+    let parsed = match kind {
+        LatticeType::None => {
+            return Err(LatticeError { kind, reason: "it is no type of lattice".to_owned() });
+        }
+        LatticeType::Lww => LwwValue::decode(payload).map(drop),
+        LatticeType::Set | LatticeType::OrderedSet => SetValue::decode(payload).map(drop),
+        LatticeType::SingleCausal => SingleKeyCausalValue::decode(payload).map(drop),
+        LatticeType::MultiCausal => MultiKeyCausalValue::decode(payload).map(drop),
+        LatticeType::Priority => PriorityValue::decode(payload).map(drop),
+    };
+    parsed.map_err(|error| LatticeError { kind, reason: error.to_string() })
 }
 
 impl Lattice {

@@ -147,7 +147,7 @@ fn written_response(request_id: &str, slots: &[Slot], results: &[Result<(), Refu
             }
             (None, _) => AnnaError::NoError,
         };
-        let lattice_type = LatticeType::Lww as i32;
+        let lattice_type = slot.lattice as i32;
         KeyTuple { key: slot.key.clone(), lattice_type, error: error as i32, ..KeyTuple::default() }
     });
     let tuples = tuples.collect();
@@ -282,7 +282,7 @@ mod tests {
     use crate::wire::anna::LwwValue;
 
     fn slot(key: &str) -> Slot {
-        Slot { key: key.to_owned(), refused: None }
+        Slot { key: key.to_owned(), lattice: LatticeType::Lww, refused: None }
     }
 
     #[test]

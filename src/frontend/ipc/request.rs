@@ -6,6 +6,7 @@ use prost::Message;
 
 use super::address::{self, AddressError};
 use super::{Directory, Kind, RequestLimits, scan};
+use crate::anna::lattice;
 use crate::node::{Event, Ticket};
 use crate::txn::{AttemptId, BaseId, IdError, Key};
 use crate::wire::anna::{AnnaError, KeyRequest, KeyTuple, LatticeType, LwwValue};
@@ -80,8 +81,16 @@ pub(super) enum Asked {
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) key: String,
+    /// What was to be written.
+    pub(super) lattice: LatticeType,
     /// Refused before the node saw it.
     pub(super) refused: Option<(AnnaError, String)>,
+}
+
+impl Slot {
+    fn of(key: String) -> Self {
+        Self { key, lattice: LatticeType::Lww, refused: None }
+    }
 }
 
 type MakeEvent = Box<dyn FnOnce(Ticket) -> Event>;
@@ -208,6 +217,15 @@ fn keys(kind: Kind, message: Bytes, directory: &Directory, limits: &RequestLimit
         Ok(_) => return Err(Refused(BadRequest::NoKeys, Some(pending(Vec::new())))),
         Err(why) => return Err(Refused(why, Some(pending(untouched(tuples))))),
     };
+    if is_put && txn.is_none() && tuples.iter().any(|tuple| !is_lww(tuple)) {
+        let (slots, values) = merges(tuples);
+        let refused = slots.iter().find_map(|slot| slot.refused.as_ref());
+        if let Some((_, why)) = refused {
+            let why = BadRequest::AllRefused(why.clone());
+            return Err(Refused(why, Some(pending(slots))));
+        }
+        return Ok((pending(slots), Box::new(move |ticket| Event::Merge { ticket, values })));
+    }
     if is_put {
         let (slots, writes) = writes(tuples, message_bytes);
         let refused = slots.iter().find_map(|slot| slot.refused.as_ref());
@@ -238,7 +256,7 @@ fn transaction_id(tuples: &[KeyTuple]) -> Result<Option<AttemptId>, BadRequest> 
 }
 
 fn untouched(tuples: Vec<KeyTuple>) -> Vec<Slot> {
-    tuples.into_iter().map(|tuple| Slot { key: tuple.key, refused: None }).collect()
+    tuples.into_iter().map(|tuple| Slot::of(tuple.key)).collect()
 }
 
 fn reads(tuples: Vec<KeyTuple>) -> (Vec<Slot>, Vec<Key>) {
@@ -251,7 +269,7 @@ fn reads(tuples: Vec<KeyTuple>) -> (Vec<Slot>, Vec<Key>) {
             }
             Err(why) => Some((AnnaError::Invalid, why.to_string())),
         };
-        Slot { key: tuple.key, refused }
+        Slot { refused, ..Slot::of(tuple.key) }
     });
     (slots.collect(), keys)
 }
@@ -266,16 +284,61 @@ fn writes(tuples: Vec<KeyTuple>, message_bytes: usize) -> (Vec<Slot>, Vec<(Key, 
             }
             Err(refused) => Some(refused),
         };
-        Slot { key: tuple.key, refused }
+        Slot { refused, ..Slot::of(tuple.key) }
     });
     (slots.collect(), writes)
 }
 
+fn is_lww(tuple: &KeyTuple) -> bool {
+    tuple.lattice_type == LatticeType::Lww as i32
+}
+
+/// A key, the type of a lattice, and a serialized value of it.
+type Merge = (Key, LatticeType, Bytes);
+
+/// Values that the store merges by itself.
+fn merges(tuples: Vec<KeyTuple>) -> (Vec<Slot>, Vec<Merge>) {
+    let mut values = Vec::with_capacity(tuples.len());
+    let slots = tuples.into_iter().map(|tuple| {
+        let refused = match merge(&tuple) {
+            Ok(value) => {
+                values.push(value);
+                None
+            }
+            Err(refused) => Some(refused),
+        };
+        Slot { lattice: tuple.lattice_type(), key: tuple.key, refused }
+    });
+    (slots.collect(), values)
+}
+
+fn merge(tuple: &KeyTuple) -> Result<Merge, (AnnaError, String)> {
+    let key = Key::parse(&tuple.key).map_err(|why| (AnnaError::Invalid, why.to_string()))?;
+    let unusable = |why: String| (AnnaError::Lattice, why);
+    let kind = LatticeType::try_from(tuple.lattice_type);
+    let kind =
+        kind.map_err(|_| unusable(format!("there is no lattice type {}", tuple.lattice_type)))?;
+    match kind {
+        LatticeType::None => Err(unusable("the tuple names no lattice type".to_owned())),
+        LatticeType::Lww => Err(unusable(
+            "last-writer-wins values take effect together and other lattices do not: write them in \
+             a request of their own"
+                .to_owned(),
+        )),
+        kind => {
+            let checked = lattice::check(kind, &tuple.payload);
+            checked.map_err(|why| unusable(why.to_string()))?;
+            Ok((key, kind, tuple.payload.clone()))
+        }
+    }
+}
+
 fn write(tuple: &KeyTuple, message_bytes: usize) -> Result<(Key, Bytes), (AnnaError, String)> {
     let key = Key::parse(&tuple.key).map_err(|why| (AnnaError::Invalid, why.to_string()))?;
-    if tuple.lattice_type != LatticeType::Lww as i32 {
+    if !is_lww(tuple) {
         let why = format!(
-            "lattice type {} is not supported here: only last-writer-wins values can be written",
+            "lattice type {} cannot be written in a transaction, only last-writer-wins values can; \
+             without a transaction id it goes through to the store, if that merges it",
             tuple.lattice_type
         );
         return Err((AnnaError::Lattice, why));
@@ -317,5 +380,5 @@ fn unreadable(kind: Kind, message: Bytes, directory: &Directory, why: BadRequest
 fn readable_slots(fields: &[(u32, Bytes)]) -> Vec<Slot> {
     let tuples = fields.iter().filter(|(tag, _)| *tag == 2);
     let keys = tuples.map(|(_, tuple)| scan::text(&scan::fields(tuple.clone()), 1));
-    keys.filter(|key| key != TRANSACTION_ID).map(|key| Slot { key, refused: None }).collect()
+    keys.filter(|key| key != TRANSACTION_ID).map(Slot::of).collect()
 }
