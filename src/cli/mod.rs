@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod anna_server;
 mod bench;
 mod sidecar;
 mod sim;
@@ -27,6 +28,7 @@ enum Command {
     Sidecar(Box<sidecar::SidecarArgs>),
     Sim(sim::SimArgs),
     Bench(bench::BenchArgs),
+    AnnaServer(Box<anna_server::AnnaServerArgs>),
 }
 
 /// Parses the command line and does what it says.
@@ -35,6 +37,7 @@ pub fn run() -> ExitCode {
         Command::Sidecar(args) => sidecar::run(*args),
         Command::Sim(args) => sim::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::AnnaServer(args) => anna_server::run(*args),
     }
 }
 

@@ -1,1 +1,0 @@
-//! A small single-process store that speaks Anna's protocol.
