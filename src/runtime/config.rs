@@ -155,8 +155,8 @@ options! {
     /// Whose word it takes for a write to Anna to be done. [default: any]
     anna_durability: AnnaDurability = AnnaDurability::Any, "AFT_ANNA_DURABILITY", "WHOSE", "Storage";
     /// Key prefixes, separated by commas, whose values are not published in Anna under their plain
-    /// names. [default: none]
-    anna_unpublished: String = String::new(), "AFT_ANNA_UNPUBLISHED", "PREFIX,...", "Storage";
+    /// names. Functions (funcs:) are read through sidecars only. [default: funcs:]
+    anna_unpublished: String = "funcs:".to_owned(), "AFT_ANNA_UNPUBLISHED", "PREFIX,...", "Storage";
     /// The longest that a write to Anna may be under way after its sender died. For so many seconds
     /// after a crash, ids that clients bring are not tried again. [default: 10]
     anna_lands_within: f64 = 10.0, "AFT_ANNA_LANDS_WITHIN", "SECONDS", "Storage";

@@ -16,7 +16,8 @@
 //! - **Deletion** is writing an empty value with a greater timestamp, which Anna takes for no value.
 //! - **Plain names** (`plain.rs`) hold the newest committed value of each key, for others to read.
 //!
-//! A later incarnation clears up behind the earlier ones (`recover.rs`).
+//! A later incarnation clears up behind the earlier ones (`recover.rs`). What the original AFT left is read
+//! where it stands (`original.rs`).
 //!
 //! | name | object |
 //! | --- | --- |
@@ -36,6 +37,7 @@ mod lease;
 mod log;
 mod names;
 mod objects;
+mod original;
 mod pack;
 mod plain;
 mod read;
@@ -70,6 +72,7 @@ use lease::Lease;
 use log::Log;
 use names::LogName;
 use objects::lww;
+use original::Original;
 use pack::{Found, Place};
 
 /// The timestamp of an outcome that is no commit. A commit's is greater, so that a commit which was
@@ -119,6 +122,7 @@ pub struct AnnaStore<K> {
     log: Log,
     ids: Ids,
     host: String,
+    original: Original,
     publication: Publication,
     lands_within: Duration,
     /// Logs of incarnations that are over.
@@ -147,6 +151,7 @@ impl<K: KeyValue> AnnaStore<K> {
             kv,
             ids: Ids::default(),
             host,
+            original: Original::default(),
             publication,
             lands_within,
             after_crash,
@@ -304,6 +309,21 @@ impl<K: KeyValue> AnnaStore<K> {
         }
     }
 
+    async fn read_plain(&self, key: &Key) -> Result<Option<PlainValue>, StorageError> {
+        if !plain::may_stand(key) {
+            return Ok(None);
+        }
+        let Some(lattice) = self.kv.get(key.as_str()).await? else {
+            return self.original.unpublished(&*self.kv, key).await;
+        };
+        match plain::found(key, lattice) {
+            plain::Found::Value(value) => Ok(Some(value)),
+            plain::Found::ByOriginal(timestamp, pair) => {
+                original::published(&*self.kv, timestamp, pair).await
+            }
+        }
+    }
+
     async fn put_plain(
         &self,
         key: &Key,
@@ -384,13 +404,7 @@ impl<K: KeyValue> Storage for AnnaStore<K> {
     }
 
     async fn plain(&self, keys: &[Key]) -> Result<Vec<Option<PlainValue>>, StorageError> {
-        let found = keys.iter().map(|key| async move {
-            if !plain::may_stand(key) {
-                return Ok(None);
-            }
-            let found = self.kv.get(key.as_str()).await?;
-            Ok(found.map(|lattice| plain::found(key, lattice)))
-        });
+        let found = keys.iter().map(|key| self.read_plain(key));
         some_at_once(found.collect()).await
     }
 

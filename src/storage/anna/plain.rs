@@ -9,6 +9,7 @@ use prost::Message;
 
 use super::super::{PlainValue, codec};
 use super::names::RESERVED;
+use super::original;
 use crate::anna::client::KEY_BYTES_MAX;
 use crate::anna::lattice::Lattice;
 use crate::txn::{Key, Version};
@@ -61,25 +62,29 @@ pub(super) fn published(key: &Key, version: &Version, value: &Bytes) -> Lattice 
 }
 
 /// What stands under a plain name.
-pub(super) fn found(key: &Key, lattice: Lattice) -> PlainValue {
-    match lattice {
-        Lattice::Lww { timestamp, value } => match ours(key, &value) {
-            Some(value) => {
-                PlainValue { timestamp, value, published: true, lattice: LatticeType::Lww }
-            }
-            None => PlainValue { timestamp, value, published: false, lattice: LatticeType::Lww },
-        },
-        other => PlainValue {
-            timestamp: 0,
-            lattice: other.kind(),
-            value: other.to_payload(),
-            published: false,
-        },
-    }
+pub(super) enum Found {
+    /// A value to serve.
+    Value(PlainValue),
+    /// A pair that the original AFT stored, committed or not.
+    ByOriginal(u64, KeyValuePair),
 }
 
-/// The value in what a sidecar published.
-fn ours(key: &Key, stored: &Bytes) -> Option<Bytes> {
-    let pair = KeyValuePair::decode(stored.clone()).ok()?;
-    (pair.mark == codec::MARK && pair.key == key.as_str()).then_some(pair.value)
+/// Tells what stands under a plain name.
+pub(super) fn found(key: &Key, lattice: Lattice) -> Found {
+    let (timestamp, value) = match lattice {
+        Lattice::Lww { timestamp, value } => (timestamp, value),
+        other => {
+            let (lattice, value) = (other.kind(), other.to_payload());
+            return Found::Value(PlainValue { timestamp: 0, lattice, value, published: false });
+        }
+    };
+    let plain = |value, published| {
+        Found::Value(PlainValue { timestamp, value, published, lattice: LatticeType::Lww })
+    };
+    match KeyValuePair::decode(value.clone()) {
+        Ok(pair) if pair.mark == codec::MARK && pair.key == key.as_str() => plain(pair.value, true),
+        Ok(pair) if original::is_by_original(&pair, key) => Found::ByOriginal(timestamp, pair),
+        // Arbitrary bytes may parse as a pair.
+        _ => plain(value, false),
+    }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::super::conformance;
 use super::*;
 use crate::txn::{AttemptId, Timestamp, WrittenKey};
+use crate::wire::{KeyValuePair, TransactionRecord, TransactionStatus};
 
 /// Objects, merged as Anna merges them.
 #[derive(Default)]
@@ -193,6 +194,63 @@ async fn two_sidecars_of_one_name_are_told_so() {
     assert!(error.contains("127.0.0.1") && error.contains("--port-offset"), "{error}");
     assert!(second.tend().await.is_err());
     assert!(second.clear_up().await.is_err(), "the log of a living sidecar is left alone");
+}
+
+/// Stores objects the way the original AFT does.
+async fn store_as_original(
+    kv: &Objects,
+    key: &str,
+    id: &str,
+    timestamp: i64,
+    status: TransactionStatus,
+) {
+    let put = |name: String, message: Vec<u8>| async move {
+        kv.put(&name, Lattice::Lww { timestamp: 10, value: message.into() }).await.unwrap();
+    };
+    let pair = KeyValuePair {
+        key: key.into(),
+        value: format!("{id} wrote {key}").into(),
+        tid: id.into(),
+        timestamp,
+        ..Default::default()
+    };
+    let version = format!("data/{key}/{timestamp}/{id}");
+    let name = if key.contains("funcs") { version } else { key.to_owned() };
+    put(name, pair.encode_to_vec()).await;
+    if status == TransactionStatus::Committed {
+        let record = TransactionRecord {
+            id: id.into(),
+            timestamp,
+            status: status.into(),
+            write_set: vec![key.into()],
+            ..Default::default()
+        };
+        let name = format!("transactions/{id}-{timestamp}");
+        put(name.clone(), record.encode_to_vec()).await;
+        kv.put("Transactions", Lattice::Set(vec![name.into()])).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_the_original_left_is_read() {
+    use TransactionStatus::{Committed, Running};
+    let kv = Arc::new(Objects::default());
+    for (key, id, timestamp, status) in [
+        ("a/b", "t1", 100, Committed),
+        ("dirty", "t2", 101, Running),
+        ("funcs:f", "t3", 102, Committed),
+        ("funcs:f", "t4", 104, Committed),
+        ("funcs:f", "t5", 103, Committed),
+        ("funcs:g", "t6", 105, Running),
+    ] {
+        store_as_original(&kv, key, id, timestamp, status).await;
+    }
+    let store = open(&kv, "1").await;
+    let keys = ["a/b", "dirty", "funcs:f", "funcs:g", "nothing"].map(|k| Key::parse(k).unwrap());
+    let found = store.plain(&keys).await.unwrap();
+    let values: Vec<_> = found.into_iter().map(|found| Some(found?.value)).collect();
+    let expected = [Some("t1 wrote a/b"), None, Some("t4 wrote funcs:f"), None, None];
+    assert_eq!(values, expected.map(|value| value.map(Bytes::from)));
 }
 
 #[tokio::test]
