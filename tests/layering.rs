@@ -51,6 +51,17 @@ const RULES: &[(&str, &[&str])] = &[
         "src/storage",
         &["zmq", "crate::node", "crate::runtime", "crate::frontend", "crate::transport"],
     ),
+    (
+        "src/anna/server",
+        &[
+            "zmq::",
+            "crate::txn",
+            "crate::node",
+            "crate::storage",
+            "crate::frontend",
+            "crate::runtime",
+        ],
+    ),
     ("src/frontend", &["zmq::", "crate::runtime", "crate::storage"]),
     ("src/runtime", &["zmq::"]),
     ("src/cli", &["zmq::"]),
