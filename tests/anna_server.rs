@@ -435,6 +435,26 @@ mod storage {
     }
 
     #[test]
+    fn an_empty_ordered_set_reads_as_one() {
+        let (_server, mut client) = simple();
+        client.write(set("a", LatticeType::OrderedSet, &[]));
+        let read = client.value("a");
+        assert_eq!((read.error(), set_of(&read).len()), (AnnaError::NoError, 0));
+        assert_eq!(read.lattice_type(), LatticeType::OrderedSet);
+    }
+
+    #[test]
+    fn a_request_of_no_type_writes_keys_that_it_touches_first() {
+        let (_server, mut client) = simple();
+        for value in ["first", "later"] {
+            let request = client.request(RequestType::RtUnspecified, "id", [lww("a", 1, value)]);
+            client.send(0, request);
+            assert_eq!(client.reply_for("a").error(), AnnaError::NoError);
+        }
+        assert_eq!(lww_of(&client.value("a")), (1, "first".to_owned()));
+    }
+
+    #[test]
     fn a_write_without_a_type_or_of_another_is_acknowledged_and_not_stored() {
         let (_server, mut client) = simple();
         client.write(lww("a", 1, "kept"));
@@ -530,6 +550,20 @@ mod threads {
             assert_eq!(refused.error(), AnnaError::WrongThread);
             assert_eq!(refused.lattice_type(), LatticeType::None);
         }
+    }
+
+    #[test]
+    fn metadata_of_another_thread_is_refused_with_what_else_is_known() {
+        let (_server, mut client) = two();
+        let mut names = (0..).map(|number| format!("ANNA_METADATA|stats|{number}"));
+        let other = names.find(|key| owner(&mut client, key) == 1).unwrap();
+        let own = names.find(|key| owner(&mut client, key) == 0).unwrap();
+        client.put("id", [lww(&other, 1, "x"), lww(&own, 1, "x")]);
+        let reply = client.reply();
+        assert_eq!(keys(&reply), [&other, &own]);
+        let errors = [AnnaError::WrongThread, AnnaError::NoError];
+        assert_eq!([reply.tuples[0].error(), reply.tuples[1].error()], errors);
+        assert_eq!(reply.tuples[0].lattice_type(), LatticeType::Lww);
     }
 
     #[test]
