@@ -53,6 +53,7 @@ const RULES: &[(&str, &[&str])] = &[
     ),
     (
         "src/anna/client",
+        "src/anna/server",
         &[
             "zmq::",
             "crate::txn",

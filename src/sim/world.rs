@@ -473,11 +473,30 @@ impl<'a> World<'a> {
         self.node = None;
         if let Some(anna) = &mut self.anna {
             anna.crash();
+            self.hold_up_writes();
         }
         self.open.clear();
         self.report.crashes += 1;
         let delay = Duration::from_millis(self.rng.u64(1..3_000));
         self.after(delay, Happening::Restart);
+    }
+
+    /// What the dead node sent may take its time, up to the bound.
+    fn hold_up_writes(&mut self) {
+        let is_write = |happening: &Happening| {
+            matches!(happening, Happening::Apply { call: Call::Put(..), .. })
+        };
+        let sent: Vec<_> =
+            self.queue.iter().filter(|(_, h)| is_write(h)).map(|(at, _)| *at).collect();
+        for at in sent {
+            if self.rng.bool()
+                && let Some(write) = self.queue.remove(&at)
+            {
+                let bound = u64::try_from(anna::LANDS_WITHIN.as_micros()).unwrap_or(u64::MAX);
+                let delay = Duration::from_micros(self.rng.u64(0..bound));
+                self.after(delay, write);
+            }
+        }
     }
 
     fn restart(&mut self) {

@@ -76,8 +76,7 @@ impl Disk {
             source => DiskError::Engine { path: path.to_owned(), source },
         };
         let db = Database::builder(path.join("db")).open().map_err(failed)?;
-        let options = || KeyspaceCreateOptions::default().manual_journal_persist(true);
-        let keyspace = db.keyspace("values", options).map_err(failed)?;
+        let keyspace = db.keyspace("values", KeyspaceCreateOptions::default).map_err(failed)?;
         let persist = if sync { PersistMode::SyncData } else { PersistMode::Buffer };
         let mut values = HashMap::new();
         for entry in keyspace.iter() {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::core::{Server, Socket};
 use super::disk::DiskError;
+use super::machine::{Server, Socket};
 use crate::transport::{Sockets, Wake};
 
 /// Messages taken from one socket before the others are looked at again. What they write goes to the

@@ -58,6 +58,8 @@ impl Store {
         let Some(disk) = self.disk.as_ref().filter(|_| !self.dirty.is_empty()) else {
             return Ok(());
         };
+        self.dirty.sort_unstable();
+        self.dirty.dedup();
         disk.write(self.dirty.iter().map(|key| (key.as_str(), self.values.get(key))))?;
         self.dirty.clear();
         Ok(())
