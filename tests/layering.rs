@@ -53,7 +53,6 @@ const RULES: &[(&str, &[&str])] = &[
     ),
     (
         "src/anna/client",
-        "src/anna/server",
         &[
             "zmq::",
             "crate::txn",
@@ -62,6 +61,18 @@ const RULES: &[(&str, &[&str])] = &[
             "crate::frontend",
             "crate::runtime",
             "crate::anna::server",
+        ],
+    ),
+    (
+        "src/anna/server",
+        &[
+            "zmq::",
+            "crate::txn",
+            "crate::node",
+            "crate::storage",
+            "crate::frontend",
+            "crate::runtime",
+            "crate::anna::client",
         ],
     ),
     (

@@ -3,7 +3,7 @@
 //! `AFT_SIM_SEEDS` sets how many seeds are run. A seed that fails is looked at with
 //! `aft sim --seed S --trace`.
 
-use aft::sim::{self, Options, Report, canary};
+use aft::sim::{self, Flaw, Options, Report, StoreKind, canary};
 use aft::txn::{Consistency, ReadAtomic};
 
 /// A canary has to be caught within so many seeds.
@@ -16,6 +16,11 @@ fn seeds() -> u64 {
 
 fn run(seed: u64, make: fn() -> Box<dyn Consistency>) -> Report {
     sim::run(seed, &Options::default(), &move || make())
+}
+
+fn run_on_anna(seed: u64, flaw: Option<Flaw>) -> Report {
+    let options = Options { store: StoreKind::Anna, flaw, ..Options::default() };
+    sim::run(seed, &options, &read_atomic)
 }
 
 fn read_atomic() -> Box<dyn Consistency> {
@@ -39,9 +44,35 @@ fn no_promise_is_broken_under_any_seed() {
 }
 
 #[test]
+fn no_promise_is_broken_on_a_simulated_anna() {
+    let mut total = Report::default();
+    for seed in 0..seeds() {
+        let report = run_on_anna(seed, None);
+        assert_eq!(report.violations, [], "seed {seed}");
+        total.commits += report.commits;
+        total.crashes += report.crashes;
+    }
+    assert!(total.commits as u64 > 5 * seeds(), "{total:?}");
+    assert!(total.crashes as u64 > seeds() / 2, "{total:?}");
+}
+
+#[test]
+fn a_node_that_does_not_wait_for_late_writes_is_caught() {
+    let caught = |seed| !run_on_anna(seed, Some(Flaw::Hasty)).violations.is_empty();
+    assert!((0..10 * CANARY_SEEDS).any(caught));
+}
+
+#[test]
+fn a_store_that_forgets_is_caught() {
+    let caught = |seed| !run_on_anna(seed, Some(Flaw::Forgetful)).violations.is_empty();
+    assert!((0..CANARY_SEEDS).any(caught));
+}
+
+#[test]
 fn the_same_seed_is_the_same_run() {
     for seed in 0..20 {
         assert_eq!(run(seed, read_atomic), run(seed, read_atomic), "seed {seed}");
+        assert_eq!(run_on_anna(seed, None), run_on_anna(seed, None), "seed {seed} on Anna");
     }
     assert_ne!(run(1, read_atomic).fingerprint, run(2, read_atomic).fingerprint);
 }

@@ -67,6 +67,7 @@ pub fn run(args: SimArgs) -> ExitCode {
             Store::Anna => StoreKind::Anna,
         },
         requests: args.requests,
+        flaw: None,
         trace: args.trace,
     };
     let failed = run_all(seeds, &options, args.canary);

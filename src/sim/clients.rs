@@ -65,7 +65,7 @@ enum State {
 
 struct Outstanding {
     ticket: Ticket,
-    since: Duration,
+    until: Duration,
     asked: Asked,
 }
 
@@ -89,6 +89,21 @@ enum Asked {
 }
 
 impl Client {
+    /// The node died, and some clients notice before their patience is over.
+    pub(super) fn notice_crash(world: &mut World<'_>) {
+        for me in 0..world.options.clients {
+            let delay = Duration::from_millis(world.rng.u64(0..4_000));
+            let until = world.elapsed + delay;
+            let notices = world.rng.bool();
+            if let Some(waiting) = &mut client(world, me).outstanding
+                && notices
+            {
+                waiting.until = waiting.until.min(until);
+                world.after(delay, Happening::Step { client: me });
+            }
+        }
+    }
+
     /// The client does its next step.
     pub(super) fn step(world: &mut World<'_>, me: usize) {
         if world.clients().stopped {
@@ -96,7 +111,7 @@ impl Client {
         }
         let elapsed = world.elapsed;
         if let Some(waiting) = &client(world, me).outstanding
-            && elapsed < waiting.since + PATIENCE
+            && elapsed < waiting.until
         {
             return;
         }
@@ -109,7 +124,8 @@ impl Client {
             Some(place) => Self::go_on(world, me, place),
         };
         if let Some((ticket, asked)) = asked {
-            client(world, me).outstanding = Some(Outstanding { ticket, since: elapsed, asked });
+            client(world, me).outstanding =
+                Some(Outstanding { ticket, until: elapsed + PATIENCE, asked });
             world.clients().waiting.insert(ticket, me);
             world.after(PATIENCE, Happening::Step { client: me });
         }

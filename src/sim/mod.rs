@@ -33,8 +33,19 @@ pub struct Options {
     pub requests: usize,
     /// What keeps the commits.
     pub store: StoreKind,
+    /// What is broken on purpose.
+    pub flaw: Option<Flaw>,
     /// Print everything that happens.
     pub trace: bool,
+}
+
+/// Something broken on purpose around a simulated Anna, for showing that the judge has teeth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// A node that starts does not expect that what its predecessor sent may still land.
+    Hasty,
+    /// Some acknowledged writes are not kept.
+    Forgetful,
 }
 
 /// What keeps the commits of a run.
@@ -49,7 +60,14 @@ pub enum StoreKind {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { clients: 5, keys: 5, requests: 400, store: StoreKind::Conditional, trace: false }
+        Self {
+            clients: 5,
+            keys: 5,
+            requests: 400,
+            store: StoreKind::Conditional,
+            flaw: None,
+            trace: false,
+        }
     }
 }
 

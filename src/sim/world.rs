@@ -13,7 +13,7 @@ use super::anna::{Anna, Call, CallResult, Ended};
 use super::clients::{Client, Clients};
 use super::history::{History, Landed, Value, Verdict};
 use super::judge::Violation;
-use super::{Options, Report, StoreKind, anna};
+use super::{Flaw, Options, Report, StoreKind, anna};
 use crate::anna::lattice::Lattice;
 use crate::node::{
     Answer, Ask, Effect, End, Event, Node, NodeConfig, Now, OpId, StoreResult, Ticket,
@@ -453,7 +453,8 @@ impl<'a> World<'a> {
         self.note(&call);
         let Some(anna) = &self.anna else { return };
         let id = anna::outcome_id(&call);
-        let found = anna.apply(call);
+        let forget = self.options.flaw == Some(Flaw::Forgetful) && self.rng.u32(0..100) == 0;
+        let found = if forget { None } else { anna.apply(call) };
         if let Some(commit) = id.and_then(|id| self.committed(&id))
             && self.history.landed.iter().all(|landed| landed.commit != commit)
         {
@@ -471,6 +472,7 @@ impl<'a> World<'a> {
 
     fn crash(&mut self) {
         self.node = None;
+        Client::notice_crash(self);
         if let Some(anna) = &mut self.anna {
             anna.crash();
             self.hold_up_writes();
@@ -529,7 +531,9 @@ impl<'a> World<'a> {
     /// What a node reads before it serves, and how long it has to be careful.
     fn log_at_start(&mut self) -> (Vec<Arc<Commit>>, Option<Duration>) {
         if let Some(anna) = &mut self.anna {
-            return anna.open(self.incarnation);
+            let (commits, lands_within) = anna.open(self.incarnation);
+            let is_hasty = self.options.flaw == Some(Flaw::Hasty);
+            return (commits, lands_within.filter(|_| !is_hasty));
         }
         let (mut commits, mut position) = (Vec::new(), LogPosition::default());
         while let Ok(page) = self.store.commits_since_now(&position) {
