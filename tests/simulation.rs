@@ -46,14 +46,15 @@ fn no_promise_is_broken_under_any_seed() {
 #[test]
 fn no_promise_is_broken_on_a_simulated_anna() {
     let mut total = Report::default();
-    for seed in 0..seeds() {
+    let seeds = seeds() / 2;
+    for seed in 0..seeds {
         let report = run_on_anna(seed, None);
         assert_eq!(report.violations, [], "seed {seed}");
         total.commits += report.commits;
         total.crashes += report.crashes;
     }
-    assert!(total.commits as u64 > 5 * seeds(), "{total:?}");
-    assert!(total.crashes as u64 > seeds() / 2, "{total:?}");
+    assert!(total.commits as u64 > 5 * seeds, "{total:?}");
+    assert!(total.crashes as u64 > seeds / 2, "{total:?}");
 }
 
 #[test]
