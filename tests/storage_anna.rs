@@ -6,10 +6,11 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use aft::anna::client::{Acks, Client, ClientConfig, parse_routing};
 use aft::anna::server::{self, Handle, Options, PortOffset};
+use aft::runtime::clock::random_seed;
 use aft::storage::anna::{AnnaOptions, AnnaStore, Connection, Publication};
 use aft::storage::{Storage, conformance};
 
@@ -24,8 +25,7 @@ struct Anna {
 
 impl Anna {
     fn start() -> Self {
-        let run = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos();
-        let run = u64::try_from(run).expect("before 2554");
+        let run = random_seed().expect("random bytes") >> 1;
         if let Ok(routing) = std::env::var("AFT_TEST_ANNA") {
             let ip = std::env::var("AFT_TEST_IP").unwrap_or_else(|_| "127.0.0.1".to_owned());
             let routing = parse_routing(&routing).expect("AFT_TEST_ANNA");

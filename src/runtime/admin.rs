@@ -1,7 +1,9 @@
 //! What an operator looks at: `/metrics` for Prometheus, `/livez` and `/readyz` for probes, `/status`
 //! as JSON. Read-only.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -13,10 +15,12 @@ use tokio::net::TcpListener;
 
 use super::counters;
 use super::worker::Handle;
+use crate::storage::Storage;
 
 #[derive(Clone)]
 struct Admin {
     worker: Handle,
+    store: Arc<dyn Storage>,
     prometheus: PrometheusHandle,
     about: serde_json::Value,
 }
@@ -34,6 +38,7 @@ pub(super) fn collect() -> PrometheusHandle {
 pub(super) async fn serve(
     listener: TcpListener,
     worker: Handle,
+    store: Arc<dyn Storage>,
     prometheus: PrometheusHandle,
     about: serde_json::Value,
 ) {
@@ -42,7 +47,7 @@ pub(super) async fn serve(
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
-        .with_state(Admin { worker, prometheus, about });
+        .with_state(Admin { worker, store, prometheus, about });
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the admin endpoint ended");
     }
@@ -57,6 +62,7 @@ async fn show_metrics(State(admin): State<Admin>) -> impl IntoResponse {
     if let Some((node, sockets)) = admin.worker.status().await {
         counters::publish(&node, &sockets);
     }
+    counters::publish_store(&admin.store.counters());
     admin.prometheus.run_upkeep();
     let content_type = [("content-type", "text/plain; version=0.0.4")];
     (content_type, admin.prometheus.render())
@@ -90,6 +96,9 @@ async fn status(State(admin): State<Admin>) -> impl IntoResponse {
     let Some((node, sockets)) = admin.worker.status().await else {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(serde_json::Value::Null));
     };
-    let shown = serde_json::json!({ "sidecar": admin.about, "node": node, "sockets": sockets });
+    let store: BTreeMap<_, _> = admin.store.counters().into_iter().collect();
+    let shown = serde_json::json!({
+        "sidecar": admin.about, "node": node, "sockets": sockets, "store": store
+    });
     (StatusCode::OK, Json(shown))
 }

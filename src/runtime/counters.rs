@@ -94,6 +94,13 @@ pub(super) fn publish(node: &Status, sockets: &SocketStatus) {
     dropped("unreachable", sockets.replies_dropped_unreachable);
 }
 
+/// Sets what the way to the store has counted.
+pub(super) fn publish_store(counters: &[(&'static str, u64)]) {
+    for (what, count) in counters {
+        gauge!("aft_store", "what" => *what).set(*count as f64);
+    }
+}
+
 fn describe() {
     describe_histogram!(
         "aft_request_seconds",
@@ -106,6 +113,7 @@ fn describe() {
     describe_gauge!("aft_transactions_running", "Transactions that run now");
     describe_gauge!("aft_buffered_bytes", Unit::Bytes, "Writes buffered by running transactions");
     describe_gauge!("aft_store_operations", "Questions to the store that are open");
+    describe_gauge!("aft_store", "What the way to the store has counted, or holds, by name");
     describe_gauge!("aft_index_keys", "Keys with a committed version known here");
     describe_gauge!("aft_index_versions", "Committed versions known here");
     describe_gauge!("aft_cache_bytes", Unit::Bytes, "Values cached");

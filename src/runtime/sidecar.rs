@@ -121,7 +121,7 @@ pub fn run(settings: &Settings) -> Result<(), SidecarError> {
             "consistency": settings.consistency,
             "commits_loaded": commits,
         });
-        runtime.spawn(admin::serve(listener, handle.clone(), prometheus, about));
+        runtime.spawn(admin::serve(listener, handle.clone(), store.clone(), prometheus, about));
     }
     if store.is_shared() {
         let each = settings.anna_cache_report;

@@ -125,12 +125,12 @@ impl State {
                         there.sort();
                         there.dedup();
                     }
-                    (Some(there @ Lattice::Lww { .. }), new @ Lattice::Lww { .. }) => {
-                        if timestamp(&new) >= timestamp(there) {
-                            *there = new;
-                        }
+                    (Some(there @ Lattice::Lww { .. }), new @ Lattice::Lww { .. })
+                        if timestamp(&new) >= timestamp(there) =>
+                    {
+                        *there = new;
                     }
-                    // Acknowledged and not stored.
+                    // Older, or of another type: acknowledged and not stored.
                     _ => {}
                 }
                 None

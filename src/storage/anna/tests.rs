@@ -155,8 +155,8 @@ async fn the_next_incarnation_takes_over_what_a_crash_left() {
     assert_eq!(next.lands_within(), Some(Duration::from_secs(1)), "a crash is noticed");
     assert_eq!(log(&next).await, [old.commit.clone(), new.commit.clone()]);
     let late = next.clear_up().await.unwrap();
-    assert_eq!(late, [new.commit.clone()], "the last one was left open");
-    assert_eq!(log(&next).await, [new.commit.clone()], "only what is live");
+    assert_eq!(late, std::slice::from_ref(&new.commit), "the last one was left open");
+    assert_eq!(log(&next).await, std::slice::from_ref(&new.commit), "only what is live");
     let plain = next.plain(&[Key::parse("k").unwrap(), Key::parse("l").unwrap()]).await.unwrap();
     let plain: Vec<_> =
         plain.into_iter().map(|found| found.map(|f| (f.timestamp, f.value))).collect();
