@@ -20,8 +20,6 @@ const REMEMBERED_MAX: usize = 50_000;
 pub(super) enum Known {
     /// Its outcome.
     Decided(Outcome),
-    /// It was read, and there was no outcome. Nobody else writes one.
-    Vacant,
     /// The outcome of this attempt was sent, and may or may not be there.
     Sent(AttemptId),
 }
@@ -62,6 +60,12 @@ impl Ids {
     /// Whether anything was sent that is not confirmed.
     pub(super) fn anything_sent(&self) -> bool {
         self.known.lock().ids.values().any(|known| matches!(known, Known::Sent(_)))
+    }
+
+    /// What was sent of an id never left this process.
+    pub(super) fn forget(&self, id: &BaseId) {
+        // Its place in the order is left: to find it would take longer than to meet it.
+        self.known.lock().ids.remove(id);
     }
 
     /// Remembers what is known of an id.

@@ -174,12 +174,10 @@ impl<K: KeyValue> AnnaStore<K> {
         stored.map(|(_, bytes)| Found::decode(id, bytes)).transpose()
     }
 
-    /// The outcome of an id, of which the caller has the turn. None: there is none, and nobody else
-    /// writes one.
+    /// The outcome of an id, of which the caller has the turn.
     async fn decided(&self, id: &BaseId) -> Result<Option<Outcome>, StorageError> {
         match self.ids.known(id) {
             Some(Known::Decided(outcome)) => return Ok(Some(outcome)),
-            Some(Known::Vacant) => return Ok(None),
             Some(Known::Sent(writer)) => {
                 return Err(StorageError::Unconfirmed(format!(
                     "{writer} was sent and is not confirmed"
@@ -187,10 +185,7 @@ impl<K: KeyValue> AnnaStore<K> {
             }
             None => {}
         }
-        let Some(found) = self.look_up(id).await? else {
-            self.ids.note(id, Known::Vacant);
-            return Ok(None);
-        };
+        let Some(found) = self.look_up(id).await? else { return Ok(None) };
         if let Some(commit) = found.commit() {
             // Sent by somebody who died. It counts from here on, so it has to be in a log.
             let keys: Vec<_> = commit.keys.iter().map(|written| &written.key).collect();
@@ -265,7 +260,7 @@ impl<K: KeyValue> AnnaStore<K> {
             return StorageError::Unconfirmed(error.to_string());
         }
         self.log.settle(writer, false);
-        self.ids.note(&writer.base(), Known::Vacant);
+        self.ids.forget(&writer.base());
         match error {
             StorageError::Unconfirmed(why) => StorageError::Refused(why),
             other => other,
