@@ -7,6 +7,7 @@ pub mod asking;
 pub mod bench;
 pub mod frontend;
 pub mod node;
+pub mod peer;
 pub mod runtime;
 pub mod sim;
 pub mod storage;

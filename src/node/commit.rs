@@ -75,6 +75,7 @@ impl Node {
         let waiters = self.take_waiters(txn);
         match outcome {
             Outcome::Committed(commit) if commit.version.writer == *txn => {
+                self.tell(turn, &batch.commit);
                 self.keep_values(turn, &batch);
                 let end = End::Committed(batch.commit);
                 turn.effects.push(Effect::Ended { attempt: txn.clone(), end });

@@ -3,11 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::peer::Origin;
+
 /// Limits and names of one node.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
     /// How this node is called in answers and records: `IP` or `IP:OFFSET`.
     pub address: Arc<str>,
+    /// Tells the lives of this node apart.
+    pub incarnation: Arc<str>,
+    /// How often other nodes are told what was committed here.
+    pub gossip_each: Duration,
     /// The low bits of this node's timestamps.
     pub node_tag: u64,
     /// Others read and write user keys in the store under their plain names.
@@ -41,10 +47,19 @@ pub struct NodeConfig {
     pub ended_max: usize,
 }
 
+impl NodeConfig {
+    /// Who this node is to others.
+    pub(super) fn origin(&self) -> Origin {
+        Origin { node: self.address.clone(), incarnation: self.incarnation.clone() }
+    }
+}
+
 impl Default for NodeConfig {
     fn default() -> Self {
         Self {
             address: "127.0.0.1".into(),
+            incarnation: "".into(),
+            gossip_each: Duration::from_millis(100),
             node_tag: 0,
             plain_keys: false,
             idle_max: Duration::from_secs(60),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::event::{OpId, Ticket};
+use super::peer::{Address, PeerMessage};
 use super::refusal::Refusal;
 use crate::storage::{CommitBatch, LatticeType};
 use crate::txn::{AttemptId, BaseId, Commit, Key, Version};
@@ -25,6 +26,13 @@ pub enum Effect {
         op: OpId,
         /// What to ask.
         ask: Ask,
+    },
+    /// Send a message to another node. It may be lost.
+    Send {
+        /// Which.
+        to: Address,
+        /// What.
+        message: PeerMessage,
     },
     /// An attempt has begun to write: the store may prepare for its commit. Nothing needs to be done.
     Expect(BaseId),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::peer::{Address, PeerMessage};
 use crate::storage::{LatticeType, PlainValue, StorageError};
 use crate::txn::{AttemptId, BaseId, Commit, Key, Outcome};
 
@@ -85,6 +86,10 @@ pub enum Event {
     },
     /// Commits of others were found in the store.
     Learned(Vec<Arc<Commit>>),
+    /// These are all nodes from here on; this one may be among them.
+    Members(Vec<Address>),
+    /// A message of another node.
+    Peer(PeerMessage),
     /// The store's answer to an effect.
     Stored {
         /// Names what was asked.

@@ -18,9 +18,11 @@ mod ended;
 mod event;
 mod expire;
 mod get;
+mod gossip;
 mod handover;
 mod merge;
 mod ops;
+mod peer;
 mod put;
 mod refusal;
 mod start;
@@ -38,6 +40,7 @@ use crate::txn::{AttemptId, Commit, Consistency, HybridClock, IdSource, Key, Ver
 
 use attempts::Attempts;
 use ended::{Decided, Ended};
+use gossip::Gossip;
 use ops::{Op, Ops, Purpose};
 use timers::{Timer, Timers};
 use values::{Absent, Values};
@@ -45,6 +48,7 @@ use values::{Absent, Values};
 pub use config::NodeConfig;
 pub use effect::{Answer, Ask, Effect, End, ReadValue, Source};
 pub use event::{Event, Now, OpId, StoreResult, Ticket};
+pub use peer::{Address, Batch, Origin, PeerMessage, Resend};
 pub use refusal::{Advice, Refusal};
 
 /// The state of one node. See the [module's page](self).
@@ -62,6 +66,7 @@ pub struct Node {
     ended: Ended,
     ops: Ops,
     timers: Timers,
+    gossip: Gossip,
     draining: bool,
     /// When the first event was handled.
     begun: Option<Duration>,
@@ -98,6 +103,23 @@ pub struct Status {
     pub cached_bytes: u64,
     /// No new transactions are begun.
     pub draining: bool,
+    /// Commits told to other nodes, or to be told, since the start.
+    pub commits_told: u64,
+    /// Other nodes that told of their commits.
+    pub heard: Vec<HeardStatus>,
+}
+
+/// What one life of another node told.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct HeardStatus {
+    /// The node.
+    pub node: String,
+    /// Which life of it.
+    pub incarnation: String,
+    /// Its commits up to this number have all arrived.
+    pub complete_to: u64,
+    /// The number of its last commit, as far as is known.
+    pub last: u64,
 }
 
 impl Node {
@@ -115,6 +137,7 @@ impl Node {
             ended: Ended::new(config.ended_max, hasher),
             ops: Ops::new(hasher),
             timers: Timers::default(),
+            gossip: Gossip::new(Vec::new(), hasher),
             draining: false,
             begun: None,
             lands_until: Duration::ZERO,
@@ -136,7 +159,10 @@ impl Node {
         let turn = &mut Turn { now, effects };
         let begun = *self.begun.get_or_insert(now.elapsed);
         self.lands_until = begun + self.config.lands_within.unwrap_or_default();
+        self.start_gossip(turn);
         match event {
+            Event::Members(members) => self.set_members(members),
+            Event::Peer(message) => self.heard(turn, message),
             Event::Start { ticket, id } => self.start(turn, ticket, id),
             Event::Get { ticket, txn, keys } => self.get(turn, ticket, txn, keys),
             Event::Put { ticket, txn: Some(txn), writes } => self.put(turn, ticket, &txn, writes),
@@ -186,6 +212,8 @@ impl Node {
             versions: self.index.version_count(),
             cached_bytes: self.values.bytes(),
             draining: self.draining,
+            commits_told: self.gossip.told(),
+            heard: self.gossip.heard_status(),
         }
     }
 

@@ -17,6 +17,8 @@ pub(super) enum Timer {
     Deadline(OpId),
     /// Ask the store again.
     Again(OpId),
+    /// Tell other nodes what is new.
+    Gossip,
 }
 
 /// Names a timer so that it can be cancelled.

@@ -5,11 +5,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, CommandFactory, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::anna::client::parse_routing;
+use crate::peer;
 use crate::storage::VALUE_BYTES_MAX;
 
 /// Why a configuration is refused.
@@ -164,6 +166,12 @@ options! {
     /// them; 0 for never. [default: 10]
     anna_cache_report: f64 = 10.0, "AFT_ANNA_CACHE_REPORT", "SECONDS", "Storage";
 
+    /// Other nodes that are told at once what was committed here: IP or IP:OFFSET, separated by commas.
+    /// Each of them has to name this one, too. [default: none]
+    peer: String = String::new(), "AFT_PEER", "IP[:OFFSET],...", "Cluster";
+    /// How often other nodes are told. [default: 100]
+    gossip_interval: u64 = 100, "AFT_GOSSIP_INTERVAL", "MILLISECONDS", "Cluster";
+
     /// What reads may return. [default: read-atomic]
     consistency: ConsistencyKind = ConsistencyKind::ReadAtomic, "AFT_CONSISTENCY", "LEVEL", "Transactions";
     /// A transaction that is not used for this many seconds is aborted. [default: 60]
@@ -238,6 +246,15 @@ impl Settings {
                 return Err(ConfigError::Value { name, why });
             }
         }
+        for name in self.peers() {
+            if let Err(error) = peer::check(&name) {
+                return Err(ConfigError::Value { name: "peer", why: error.to_string() });
+            }
+        }
+        if !(1..=60_000).contains(&self.gossip_interval) {
+            let why = format!("{} is not between 1 and 60000", self.gossip_interval);
+            return Err(ConfigError::Value { name: "gossip-interval", why });
+        }
         if let Err(error) = parse_routing(&self.anna_routing) {
             return Err(ConfigError::Value { name: "anna-routing", why: error.to_string() });
         }
@@ -281,6 +298,11 @@ impl Settings {
             return Err(ConfigError::Value { name: "message-bytes-max", why });
         }
         Ok(())
+    }
+
+    /// The other nodes.
+    pub fn peers(&self) -> Vec<Arc<str>> {
+        self.peer.split(',').filter(|one| !one.is_empty()).map(Arc::from).collect()
     }
 
     /// The name by which others call this node: `IP`, or `IP:OFFSET`.

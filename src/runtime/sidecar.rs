@@ -17,8 +17,9 @@ use super::config::{ConsistencyKind, DEFAULT_ADMIN, Settings, StorageKind};
 use super::history::History;
 use super::shared;
 use super::worker::{Command, Handle, Worker};
-use crate::frontend::ipc::{Directory, DirectoryError, Frontend, RequestLimits};
+use crate::frontend::ipc::{Directory, DirectoryError, Frontend, Kind, RequestLimits};
 use crate::node::{Node, NodeConfig};
+use crate::peer::{PeerError, Peers};
 use crate::storage::embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
 use crate::storage::memory::MemoryStore;
 use crate::storage::{LogPosition, LogScope, Storage, StorageError};
@@ -43,6 +44,9 @@ pub enum SidecarError {
     /// The embedded store.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The sockets for other nodes.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
     /// Anna.
     #[error(transparent)]
     Anna(#[from] AnnaError),
@@ -110,8 +114,16 @@ pub fn run(settings: &Settings) -> Result<(), SidecarError> {
     };
     let frontend = Frontend::bind(directory, &mut sockets, settings.node_address(), limits)?;
     let clock = Clock::start();
-    let worker = Worker::new(node, frontend, sockets, store.clone(), clock, history);
+    let members = settings.peers();
+    let peers = if members.is_empty() {
+        None
+    } else {
+        let bound = Kind::ALL.len();
+        Some(Peers::bind(&mut sockets, bound, settings.ip, settings.port_offset)?)
+    };
+    let worker = Worker::new(node, frontend, peers, sockets, store.clone(), clock, history);
     let handle = worker.handle();
+    handle.send(Command::Members(members));
     if let Some((listener, _)) = admin {
         let about = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -209,6 +221,8 @@ fn new_node(settings: &Settings, store: &dyn Storage) -> Result<Node, SidecarErr
     let config = NodeConfig {
         node_tag: FixedState::with_seed(0).hash_one(&address),
         address,
+        incarnation: format!("{seed:016x}").into(),
+        gossip_each: Duration::from_millis(settings.gossip_interval),
         plain_keys: store.has_plain_keys(),
         lands_within: store.lands_within(),
         idle_max: Duration::from_secs_f64(settings.txn_timeout),

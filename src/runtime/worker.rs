@@ -16,7 +16,8 @@ use super::counters::{Counters, SocketStatus};
 use super::history::History;
 use super::store::StoreDriver;
 use crate::frontend::ipc::{Frontend, Incoming, Kind};
-use crate::node::{Effect, Event, Node, Now, Status};
+use crate::node::{Address, Effect, Event, Node, Now, Status};
+use crate::peer::{BadMessage, Peers};
 use crate::storage::Storage;
 use crate::transport::{Sockets, Wake};
 use crate::txn::{Commit, Key};
@@ -32,6 +33,8 @@ pub(super) enum Command {
     Status(oneshot::Sender<(Status, SocketStatus)>),
     /// Commits of others were found in the store.
     Learned(Vec<Arc<Commit>>),
+    /// These are all nodes from here on.
+    Members(Vec<Address>),
     /// Tell which keys are cached.
     CachedKeys(oneshot::Sender<Vec<Key>>),
     /// Begin nothing new, end when nothing runs, or after this time.
@@ -70,6 +73,8 @@ impl Handle {
 pub(super) struct Worker {
     node: Node,
     frontend: Frontend,
+    /// None if no other node is spoken to.
+    peers: Option<Peers>,
     sockets: Sockets,
     store: StoreDriver,
     clock: Clock,
@@ -88,6 +93,7 @@ impl Worker {
     pub(super) fn new(
         node: Node,
         frontend: Frontend,
+        peers: Option<Peers>,
         sockets: Sockets,
         store: Arc<dyn Storage>,
         clock: Clock,
@@ -97,6 +103,7 @@ impl Worker {
         Self {
             node,
             frontend,
+            peers,
             sockets,
             store: StoreDriver::new(store, Waker::from(wake.clone())),
             clock,
@@ -133,8 +140,9 @@ impl Worker {
             self.sockets.wait(timeout, &mut readable);
             self.wake.is_awake();
             for socket in &readable {
-                if let Some(kind) = Kind::ALL.get(*socket) {
-                    self.serve_socket(*kind);
+                match Kind::ALL.get(*socket) {
+                    Some(kind) => self.serve_socket(*kind),
+                    None => self.serve_peers(*socket),
                 }
             }
             self.tick();
@@ -153,9 +161,22 @@ impl Worker {
                 }
                 Some(Incoming::Bad(why)) => {
                     self.counters.bad(kind, &why);
-                    self.log_bad(now, kind, &why.to_string());
+                    self.log_bad(now, kind.name(), &why.to_string());
                 }
                 None => break,
+            }
+        }
+    }
+
+    fn serve_peers(&mut self, socket: usize) {
+        for _ in 0..MESSAGES_PER_ROUND {
+            let Some(peers) = &self.peers else { return };
+            match peers.receive(&self.sockets, socket) {
+                Some(Ok(message)) => self.handle_event(self.clock.now(), Event::Peer(message)),
+                // The original's: what it committed is found in the store when it is read.
+                Some(Err(BadMessage::Anonymous)) => {}
+                Some(Err(why)) => self.log_bad(self.clock.now(), "peer", &why.to_string()),
+                None => return,
             }
         }
     }
@@ -182,6 +203,9 @@ impl Worker {
                         commits.iter().for_each(|commit| history.load(commit));
                     }
                     self.handle_event(self.clock.now(), Event::Learned(commits));
+                }
+                Command::Members(members) => {
+                    self.handle_event(self.clock.now(), Event::Members(members));
                 }
                 Command::CachedKeys(answer) => {
                     let _ = answer.send(self.node.cached_keys());
@@ -229,6 +253,11 @@ impl Worker {
                 }
             }
             Effect::Store { op, ask } => self.store.ask(op, ask),
+            Effect::Send { to, message } => {
+                if let Some(peers) = &self.peers {
+                    peers.send(&mut self.sockets, &to, &message);
+                }
+            }
             Effect::Expect(id) => self.store.expect(&id),
             Effect::Ended { attempt, end } => {
                 self.counters.ended(&end);
@@ -271,12 +300,12 @@ impl Worker {
     }
 
     /// One line per second at most: a client that sends rubbish must not fill the disk with it.
-    fn log_bad(&mut self, now: Now, kind: Kind, why: &str) {
+    fn log_bad(&mut self, now: Now, socket: &'static str, why: &str) {
         if now.elapsed < self.quiet_until {
             self.unlogged += 1;
             return;
         }
-        let (socket, not_logged) = (kind.name(), std::mem::take(&mut self.unlogged));
+        let not_logged = std::mem::take(&mut self.unlogged);
         tracing::warn!(socket, not_logged, "bad request: {why}");
         self.quiet_until = now.elapsed + LOG_PAUSE;
     }

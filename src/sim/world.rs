@@ -309,7 +309,7 @@ impl<'a> World<'a> {
             Effect::Ended { attempt, end: End::ReadOnly } => {
                 self.history.without_effect.insert(attempt.base());
             }
-            Effect::Ended { .. } | Effect::Expect(_) => {}
+            Effect::Ended { .. } | Effect::Expect(_) | Effect::Send { .. } => {}
         }
     }
 

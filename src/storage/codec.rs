@@ -112,7 +112,7 @@ pub(super) fn encode_commit(commit: &Commit) -> Vec<u8> {
 }
 
 /// A commit as a message.
-pub(super) fn record_of(commit: &Commit) -> TransactionRecord {
+pub(crate) fn record_of(commit: &Commit) -> TransactionRecord {
     let positions = 0..=u32::MAX;
     TransactionRecord {
         id: commit.version.writer.as_str().to_owned(),
@@ -169,7 +169,7 @@ pub(super) fn outcome_of(id: &BaseId, record: &TransactionRecord) -> Result<Outc
 }
 
 /// The commit that a record of the log tells of.
-pub(super) fn commit_of(record: &TransactionRecord) -> Result<Arc<Commit>, StorageError> {
+pub(crate) fn commit_of(record: &TransactionRecord) -> Result<Arc<Commit>, StorageError> {
     match read_record(record)? {
         Record::Committed(commit) => Ok(commit),
         Record::Aborted(id) => {

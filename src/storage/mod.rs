@@ -11,6 +11,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::txn::{BaseId, Commit, Key, Outcome, Version};
+pub(crate) use codec::{commit_of, record_of};
+
 pub use crate::wire::anna::LatticeType;
 
 pub mod anna;

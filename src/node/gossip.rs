@@ -1,0 +1,290 @@
+//! Gossip: each node tells all others what it committed, some time after the commit.
+//!
+//! No read waits for it and no promise rests on its speed: a commit that is not known here is simply
+//! not read here yet. What is lost on the way is noticed by its number and asked for again; what its
+//! origin can no longer tell stands in the store's log, which is followed as well.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+
+use super::peer::{Address, Batch, Origin, PeerMessage, Resend};
+use super::{Effect, HeardStatus, Node, Timer, Turn};
+use crate::txn::{Commit, Key, Map, Set};
+
+/// A batch is sent at once when it is this long.
+const BATCH_COMMITS_MAX: usize = 512;
+/// Own commits kept for those who missed them.
+const RECENT_MAX: usize = 100_000;
+/// A node that has nothing to tell says so every so many intervals.
+const HEARTBEAT_INTERVALS: u32 = 10;
+/// Origins remembered. A node that restarts is a new one.
+const ORIGINS_MAX: usize = 4096;
+
+/// What this node tells and was told.
+pub(super) struct Gossip {
+    members: Vec<Address>,
+    /// The number of the last own commit.
+    last: u64,
+    /// The first one that was not told yet.
+    unsent: Vec<Arc<Commit>>,
+    recent: VecDeque<Arc<Commit>>,
+    heard: Map<Origin, Heard>,
+    silent_intervals: u32,
+    is_running: bool,
+}
+
+/// What is known of one origin's commits.
+#[derive(Debug, Default)]
+struct Heard {
+    /// All up to this number.
+    prefix: u64,
+    /// Ranges behind a gap: first number to last.
+    beyond: BTreeMap<u64, u64>,
+    /// The greatest number that there is, as far as is known.
+    last: u64,
+    /// When the gap was asked for.
+    asked: Option<Duration>,
+}
+
+impl Heard {
+    fn add(&mut self, first: u64, last: u64) {
+        self.last = self.last.max(last);
+        if first <= last {
+            let end = self.beyond.entry(first).or_insert(last);
+            *end = (*end).max(last);
+        }
+        while let Some((&first, &last)) = self.beyond.first_key_value() {
+            if first > self.prefix + 1 {
+                break;
+            }
+            self.prefix = self.prefix.max(last);
+            self.beyond.pop_first();
+        }
+    }
+
+    /// The first gap.
+    fn gap(&self) -> Option<(u64, u64)> {
+        if self.prefix >= self.last {
+            return None;
+        }
+        let end = self.beyond.first_key_value().map_or(self.last, |(first, _)| first - 1);
+        Some((self.prefix + 1, end))
+    }
+}
+
+impl Gossip {
+    pub(super) fn new(members: Vec<Address>, hasher: &FixedState) -> Self {
+        Self {
+            members,
+            last: 0,
+            unsent: Vec::new(),
+            recent: VecDeque::new(),
+            heard: Map::with_hasher(hasher.clone()),
+            silent_intervals: 0,
+            is_running: false,
+        }
+    }
+
+    pub(super) fn told(&self) -> u64 {
+        self.last
+    }
+
+    pub(super) fn heard_status(&self) -> Vec<HeardStatus> {
+        let heard = self.heard.iter().map(|(origin, heard)| HeardStatus {
+            node: origin.node.to_string(),
+            incarnation: origin.incarnation.to_string(),
+            complete_to: heard.prefix,
+            last: heard.last,
+        });
+        let mut heard: Vec<_> = heard.collect();
+        heard.sort_by(|a, b| (&a.node, &a.incarnation).cmp(&(&b.node, &b.incarnation)));
+        heard
+    }
+
+    /// The numbers of the own commits that can be told again.
+    fn recent_from(&self) -> u64 {
+        self.last + 1 - self.recent.len() as u64
+    }
+}
+
+impl Node {
+    /// The nodes to gossip with have changed.
+    pub(super) fn set_members(&mut self, members: Vec<Address>) {
+        self.gossip.members =
+            members.into_iter().filter(|member| *member != self.config.address).collect();
+    }
+
+    /// Remembers to tell others of a commit made here.
+    pub(super) fn tell(&mut self, turn: &mut Turn<'_>, commit: &Arc<Commit>) {
+        let gossip = &mut self.gossip;
+        gossip.last += 1;
+        gossip.recent.push_back(commit.clone());
+        if gossip.recent.len() > RECENT_MAX {
+            gossip.recent.pop_front();
+        }
+        if gossip.members.is_empty() {
+            return;
+        }
+        gossip.unsent.push(commit.clone());
+        if gossip.unsent.len() >= BATCH_COMMITS_MAX {
+            self.send_gossip(turn);
+        }
+    }
+
+    /// Begins to gossip, once.
+    pub(super) fn start_gossip(&mut self, turn: &Turn<'_>) {
+        if !self.gossip.is_running && !self.gossip.members.is_empty() {
+            self.gossip.is_running = true;
+            self.timers.set(turn.now.elapsed + self.config.gossip_each, Timer::Gossip);
+        }
+    }
+
+    /// An interval is over.
+    pub(super) fn gossip(&mut self, turn: &mut Turn<'_>) {
+        if self.gossip.members.is_empty() {
+            self.gossip.is_running = false;
+            return;
+        }
+        self.gossip.silent_intervals += 1;
+        let is_due = self.gossip.silent_intervals >= HEARTBEAT_INTERVALS;
+        if is_due || !self.gossip.unsent.is_empty() {
+            self.send_gossip(turn);
+        }
+        self.ask_for_gaps(turn);
+        self.timers.set(turn.now.elapsed + self.config.gossip_each, Timer::Gossip);
+    }
+
+    fn send_gossip(&mut self, turn: &mut Turn<'_>) {
+        let gossip = &mut self.gossip;
+        gossip.silent_intervals = 0;
+        let unsent = std::mem::take(&mut gossip.unsent);
+        let batch = Batch {
+            origin: self.config.origin(),
+            first: gossip.last + 1 - unsent.len() as u64,
+            last: gossip.last,
+            commits: without_overwritten(unsent, &self.hasher),
+        };
+        for to in gossip.members.iter().cloned() {
+            let message = PeerMessage::Commits(batch.clone());
+            turn.effects.push(Effect::Send { to, message });
+        }
+    }
+
+    /// A message of another node.
+    pub(super) fn heard(&mut self, turn: &mut Turn<'_>, message: PeerMessage) {
+        match message {
+            PeerMessage::Commits(batch) => self.heard_commits(batch),
+            PeerMessage::Resend(resend) => self.resend(turn, &resend),
+        }
+    }
+
+    fn heard_commits(&mut self, batch: Batch) {
+        if batch.origin.node == self.config.address {
+            return;
+        }
+        batch.commits.iter().for_each(|commit| self.load(commit));
+        let heard = &mut self.gossip.heard;
+        if heard.len() >= ORIGINS_MAX && !heard.contains_key(&batch.origin) {
+            return;
+        }
+        // What was before the first message stands in the log, which was read, or is followed.
+        let before = batch.first.saturating_sub(1);
+        let heard = heard.entry(batch.origin).or_insert_with(|| Heard {
+            prefix: before,
+            last: before,
+            ..Heard::default()
+        });
+        heard.add(batch.first, batch.last);
+    }
+
+    /// Asks for what was lost, after it had an interval's time to arrive late.
+    fn ask_for_gaps(&mut self, turn: &mut Turn<'_>) {
+        let (now, each) = (turn.now.elapsed, self.config.gossip_each);
+        let mut asks = Vec::new();
+        for (origin, heard) in &mut self.gossip.heard {
+            let Some((first, last)) = heard.gap() else {
+                heard.asked = None;
+                continue;
+            };
+            match heard.asked {
+                // Seen for the first time: it may be on its way.
+                None => heard.asked = Some(now),
+                Some(asked) if now < asked + each => {}
+                Some(_) => {
+                    heard.asked = Some(now);
+                    asks.push((origin.clone(), first, last));
+                }
+            }
+        }
+        // The map's order must not show.
+        asks.sort();
+        for (origin, first, last) in asks {
+            let asker = self.config.address.clone();
+            let resend = Resend { asker, incarnation: origin.incarnation, first, last };
+            let message = PeerMessage::Resend(resend);
+            turn.effects.push(Effect::Send { to: origin.node, message });
+        }
+    }
+
+    fn resend(&mut self, turn: &mut Turn<'_>, asked: &Resend) {
+        let gossip = &self.gossip;
+        if asked.incarnation != self.config.incarnation || asked.first > asked.last {
+            return;
+        }
+        // What is older stands in the log. To say so is better than to be asked again.
+        let from = asked.first.max(gossip.recent_from());
+        let count = asked.last.min(gossip.last).saturating_sub(from).saturating_add(1);
+        let count = usize::try_from(count).unwrap_or(usize::MAX).min(BATCH_COMMITS_MAX);
+        let skip = usize::try_from(from - gossip.recent_from()).unwrap_or(usize::MAX);
+        let commits: Vec<_> = gossip.recent.iter().skip(skip).take(count).cloned().collect();
+        let last = from - 1 + commits.len() as u64;
+        let batch = Batch { origin: self.config.origin(), first: asked.first, last, commits };
+        let message = PeerMessage::Commits(batch);
+        turn.effects.push(Effect::Send { to: asked.asker.clone(), message });
+    }
+}
+
+/// Leaves out commits of which every key was written again by a later one of the same batch.
+fn without_overwritten(commits: Vec<Arc<Commit>>, hasher: &FixedState) -> Vec<Arc<Commit>> {
+    let mut newest: Map<Key, Arc<Commit>> = Map::with_hasher(hasher.clone());
+    for commit in &commits {
+        for written in &commit.keys {
+            let known = newest.entry(written.key.clone()).or_insert_with(|| commit.clone());
+            if known.version < commit.version {
+                *known = commit.clone();
+            }
+        }
+    }
+    let live: Set<_> = {
+        let mut live = Set::with_hasher(hasher.clone());
+        live.extend(newest.into_values().map(|commit| commit.version.clone()));
+        live
+    };
+    commits.into_iter().filter(|commit| live.contains(&commit.version)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_found_and_closed() {
+        let mut heard = Heard::default();
+        heard.add(1, 3);
+        assert_eq!((heard.prefix, heard.gap()), (3, None));
+        heard.add(7, 9);
+        heard.add(12, 12);
+        assert_eq!((heard.prefix, heard.gap()), (3, Some((4, 6))));
+        // A heartbeat tells what there is.
+        heard.add(21, 20);
+        heard.add(2, 8);
+        assert_eq!((heard.prefix, heard.gap()), (9, Some((10, 11))));
+        heard.add(10, 11);
+        assert_eq!((heard.prefix, heard.gap()), (12, Some((13, 20))));
+        heard.add(13, 20);
+        assert_eq!((heard.prefix, heard.gap()), (20, None));
+    }
+}

@@ -1,0 +1,102 @@
+//! Messages between nodes to bytes and back.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::node::{Batch, Origin, PeerMessage, Resend};
+use crate::storage::{commit_of, record_of};
+use crate::wire::TransactionList;
+
+/// The most commits in one message.
+const COMMITS_MAX: usize = 100_000;
+
+/// Why a message of another node is not understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadMessage {
+    /// It cannot be decoded.
+    #[error("the message is not a valid TransactionList: {0}")]
+    Undecodable(String),
+    /// One of its commits is none.
+    #[error("a commit in the message cannot be used: {0}")]
+    BadCommit(String),
+    /// It holds too much.
+    #[error("the message holds {0} commits, at most {COMMITS_MAX} are taken")]
+    TooMany(usize),
+    /// It does not say who sent it, as those of the original AFT.
+    #[error("the message does not name its sender")]
+    Anonymous,
+}
+
+pub(super) fn encode(message: &PeerMessage) -> Vec<u8> {
+    match message {
+        PeerMessage::Commits(batch) => TransactionList {
+            records: batch.commits.iter().map(|commit| record_of(commit)).collect(),
+            origin: batch.origin.node.to_string(),
+            incarnation: batch.origin.incarnation.to_string(),
+            first: batch.first,
+            last: batch.last,
+            resend: false,
+        },
+        PeerMessage::Resend(resend) => TransactionList {
+            records: Vec::new(),
+            origin: resend.asker.to_string(),
+            incarnation: resend.incarnation.to_string(),
+            first: resend.first,
+            last: resend.last,
+            resend: true,
+        },
+    }
+    .encode_to_vec()
+}
+
+pub(super) fn decode(message: Bytes) -> Result<PeerMessage, BadMessage> {
+    let list = TransactionList::decode(message)
+        .map_err(|error| BadMessage::Undecodable(error.to_string()))?;
+    if list.origin.is_empty() {
+        return Err(BadMessage::Anonymous);
+    }
+    if list.records.len() > COMMITS_MAX {
+        return Err(BadMessage::TooMany(list.records.len()));
+    }
+    let (node, incarnation): (Arc<str>, Arc<str>) = (list.origin.into(), list.incarnation.into());
+    let (first, last) = (list.first, list.last);
+    if list.resend {
+        return Ok(PeerMessage::Resend(Resend { asker: node, incarnation, first, last }));
+    }
+    let commits = list.records.iter().map(commit_of).collect::<Result<_, _>>();
+    let commits = commits.map_err(|error| BadMessage::BadCommit(error.to_string()))?;
+    let origin = Origin { node, incarnation };
+    Ok(PeerMessage::Commits(Batch { origin, first, last, commits }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::txn::{AttemptId, Commit, Key, Timestamp, Version, WrittenKey};
+    use proptest::prelude::*;
+
+    #[test]
+    fn messages_come_back() {
+        let version = Version { timestamp: Timestamp(7), writer: AttemptId::parse("t.1").unwrap() };
+        let key = WrittenKey { key: Key::parse("a/b").unwrap(), fresh: true };
+        let commits = vec![Arc::new(Commit::new(version, vec![key], "10.0.0.7".into()))];
+        let origin = Origin { node: "10.0.0.7:1".into(), incarnation: "x".into() };
+        let resend =
+            Resend { asker: "10.0.0.8".into(), incarnation: "x".into(), first: 3, last: 9 };
+        for message in [
+            PeerMessage::Commits(Batch { origin, first: 3, last: 9, commits }),
+            PeerMessage::Resend(resend),
+        ] {
+            assert_eq!(decode(encode(&message).into()), Ok(message));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_decoded_without_a_panic(bytes: Vec<u8>) {
+            let _ = decode(bytes.into());
+        }
+    }
+}

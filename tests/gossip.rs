@@ -1,0 +1,203 @@
+//! Gossip between two nodes over a network that loses messages: what one commits the other reads, and
+//! knows to be complete.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aft::asking;
+use aft::node::{Answer, Effect, Event, Node, NodeConfig, Now, PeerMessage, ReadValue, Ticket};
+use aft::storage::Storage;
+use aft::storage::memory::MemoryStore;
+use aft::txn::{Key, ReadAtomic};
+use bytes::Bytes;
+
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Two nodes on one store. Time passes and messages arrive when the test says so.
+struct Pair {
+    nodes: Vec<Node>,
+    store: Arc<dyn Storage>,
+    elapsed: Duration,
+    tickets: u64,
+    answers: Vec<(Ticket, Answer)>,
+    on_the_way: Vec<(usize, PeerMessage)>,
+}
+
+fn address(number: usize) -> Arc<str> {
+    format!("127.0.0.{}", number + 1).into()
+}
+
+impl Pair {
+    fn new() -> Self {
+        let node = |number| {
+            let config = NodeConfig {
+                address: address(number),
+                incarnation: "1".into(),
+                node_tag: number as u64,
+                gossip_each: INTERVAL,
+                ..NodeConfig::default()
+            };
+            Node::new(config, Box::new(ReadAtomic), number as u64)
+        };
+        let mut pair = Self {
+            nodes: vec![node(0), node(1)],
+            store: Arc::new(MemoryStore::new()),
+            elapsed: Duration::ZERO,
+            tickets: 0,
+            answers: Vec::new(),
+            on_the_way: Vec::new(),
+        };
+        for number in 0..2 {
+            let members = vec![address(0), address(1)];
+            pair.handle(number, Event::Members(members));
+            // The first event sets the clock going.
+            pair.handle(number, Event::Tick);
+        }
+        pair
+    }
+
+    fn handle(&mut self, number: usize, event: Event) {
+        let wall_ns = 1_790_000_000_000_000_000 + self.elapsed.as_nanos() as u64;
+        let now = Now { wall_ns, elapsed: self.elapsed };
+        let mut effects = Vec::new();
+        self.nodes[number].handle(now, event, &mut effects);
+        for effect in effects {
+            match effect {
+                Effect::Reply { ticket, answer } => self.answers.push((ticket, answer)),
+                Effect::Send { to, message } => {
+                    let to = (0..2).find(|n| address(*n) == to).expect("a node");
+                    self.on_the_way.push((to, message));
+                }
+                Effect::Store { op, ask } => {
+                    let answer = asking::answer(self.store.clone(), ask);
+                    let runtime = tokio::runtime::Builder::new_current_thread().build();
+                    let result = runtime.expect("a runtime").block_on(answer);
+                    self.handle(number, Event::Stored { op, result });
+                }
+                Effect::Expect(_) | Effect::Ended { .. } => {}
+            }
+        }
+    }
+
+    fn ask(&mut self, number: usize, make: impl FnOnce(Ticket) -> Event) -> Answer {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.handle(number, make(ticket));
+        let place = self.answers.iter().position(|(answered, _)| *answered == ticket);
+        self.answers.swap_remove(place.expect("an answer")).1
+    }
+
+    fn write(&mut self, number: usize, key: &str, value: &'static str) {
+        let writes = vec![(Key::parse(key).expect("a key"), Bytes::from_static(value.as_bytes()))];
+        let answer = self.ask(number, |ticket| Event::Put { ticket, txn: None, writes });
+        assert!(matches!(answer, Answer::Written(_)), "{answer:?}");
+    }
+
+    fn read(&mut self, number: usize, key: &str) -> Option<Bytes> {
+        let keys = vec![Key::parse(key).expect("a key")];
+        match self.ask(number, |ticket| Event::Get { ticket, txn: None, keys }) {
+            Answer::Values(mut values) => {
+                let ReadValue { value, .. } = values.remove(0);
+                value
+            }
+            answer => panic!("{answer:?}"),
+        }
+    }
+
+    /// Lets an interval pass, and messages arrive for which `keep` says so.
+    fn interval(&mut self, mut keep: impl FnMut(&PeerMessage) -> bool) {
+        self.elapsed += INTERVAL;
+        for number in 0..2 {
+            self.handle(number, Event::Tick);
+        }
+        for (to, message) in std::mem::take(&mut self.on_the_way) {
+            if keep(&message) {
+                self.handle(to, Event::Peer(message));
+            }
+        }
+    }
+
+    fn heard(&self, number: usize) -> Option<(u64, u64)> {
+        let heard = self.nodes[number].status().heard;
+        heard.first().map(|heard| (heard.complete_to, heard.last))
+    }
+}
+
+#[test]
+fn a_commit_is_read_on_the_other_node_after_an_interval() {
+    let mut pair = Pair::new();
+    pair.write(0, "k", "v");
+    assert_eq!(pair.read(1, "k"), None);
+    pair.interval(|_| true);
+    assert_eq!(pair.read(1, "k"), Some(Bytes::from_static(b"v")));
+    assert_eq!(pair.heard(1), Some((1, 1)));
+}
+
+#[test]
+fn what_was_lost_is_noticed_and_told_again() {
+    let mut pair = Pair::new();
+    pair.interval(|_| true);
+    pair.write(0, "a", "1");
+    pair.interval(|_| true);
+    pair.write(0, "b", "2");
+    pair.interval(|_| false);
+    pair.write(0, "c", "3");
+    pair.interval(|_| true);
+    assert_eq!(pair.heard(1), Some((1, 3)), "the second is missing");
+    assert_eq!(pair.read(1, "c"), Some(Bytes::from_static(b"3")), "later ones are read already");
+    assert_eq!(pair.read(1, "b"), None);
+    for _ in 0..4 {
+        pair.interval(|_| true);
+    }
+    assert_eq!(pair.read(1, "b"), Some(Bytes::from_static(b"2")));
+    assert_eq!(pair.heard(1), Some((3, 3)));
+}
+
+#[test]
+fn the_last_of_all_is_noticed_by_the_heartbeat() {
+    let mut pair = Pair::new();
+    pair.write(0, "a", "1");
+    pair.interval(|_| true);
+    pair.write(0, "a", "2");
+    pair.interval(|_| false);
+    for _ in 0..20 {
+        pair.interval(|_| true);
+    }
+    assert_eq!(pair.read(1, "a"), Some(Bytes::from_static(b"2")));
+}
+
+#[test]
+fn overwritten_commits_are_not_told_and_not_missed() {
+    let mut pair = Pair::new();
+    for value in ["1", "2", "3"] {
+        pair.write(0, "k", value);
+    }
+    let mut told = 0;
+    pair.interval(|message| {
+        if let PeerMessage::Commits(batch) = message {
+            told += batch.commits.len();
+        }
+        true
+    });
+    assert_eq!(told, 1);
+    assert_eq!(pair.heard(1), Some((3, 3)));
+    assert_eq!(pair.read(1, "k"), Some(Bytes::from_static(b"3")));
+}
+
+#[test]
+fn duplicates_and_old_messages_change_nothing() {
+    let mut pair = Pair::new();
+    pair.write(0, "k", "1");
+    let mut kept = Vec::new();
+    pair.interval(|message| {
+        kept.push(message.clone());
+        true
+    });
+    pair.write(0, "k", "2");
+    pair.interval(|_| true);
+    for message in kept {
+        pair.handle(1, Event::Peer(message));
+    }
+    assert_eq!(pair.read(1, "k"), Some(Bytes::from_static(b"2")));
+    assert_eq!(pair.heard(1), Some((2, 2)));
+}
