@@ -68,6 +68,24 @@ impl Lattice {
         }
     }
 
+    /// What two replicas hold together. Of types that are not read here the first is kept.
+    pub fn merge(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Lww { timestamp: one, .. }, newer @ Self::Lww { timestamp, .. })
+                if timestamp > one =>
+            {
+                newer
+            }
+            (Self::Set(mut values), Self::Set(others)) => {
+                values.extend(others);
+                values.sort();
+                values.dedup();
+                Self::Set(values)
+            }
+            (one, _) => one,
+        }
+    }
+
     /// The payload of a tuple that carries it.
     pub fn to_payload(&self) -> Bytes {
         match self {

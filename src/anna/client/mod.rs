@@ -62,7 +62,7 @@ pub use self::core::Counters;
 pub use self::endpoint::{RoutingError, parse_routing};
 pub use self::error::{ClientError, Damage, DamageKind, KeyError, NoServers, OpenError, Silent};
 
-use self::core::Ask;
+use self::core::{Ask, Whom};
 use self::driver::Handle;
 use super::lattice::Lattice;
 
@@ -95,13 +95,20 @@ impl Client {
     /// value or an empty set.
     pub async fn get(&self, key: &str) -> Result<Option<Lattice>, ClientError> {
         check(key)?;
-        self.0.run(key, Ask::Get { from_all: false }).await
+        self.0.run(key, Ask::Get { whom: Whom::Any }).await
     }
 
     /// The same, but a replica that has no value is not believed before all others say so too.
     pub async fn get_from_all(&self, key: &str) -> Result<Option<Lattice>, ClientError> {
         check(key)?;
-        self.0.run(key, Ask::Get { from_all: true }).await
+        self.0.run(key, Ask::Get { whom: Whom::UntilFound }).await
+    }
+
+    /// What all replicas hold together: the newest, or the union. Replicas that do not answer are left
+    /// out if others have a value.
+    pub async fn get_merged(&self, key: &str) -> Result<Option<Lattice>, ClientError> {
+        check(key)?;
+        self.0.run(key, Ask::Get { whom: Whom::All }).await
     }
 
     /// Merges a value into that of the key.

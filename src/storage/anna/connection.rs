@@ -27,6 +27,14 @@ impl KeyValue for Connection {
         self.client.get_from_all(key).await.map_err(read_failed)
     }
 
+    async fn get_newest(&self, key: &str) -> Result<Option<Lattice>, StorageError> {
+        match self.acks {
+            // What was acknowledged is everywhere.
+            Acks::All => self.get(key).await,
+            Acks::Any => self.client.get_merged(key).await.map_err(read_failed),
+        }
+    }
+
     async fn put(&self, key: &str, value: Lattice) -> Result<(), StorageError> {
         self.client.put(key, value, self.acks).await.map_err(write_failed)
     }

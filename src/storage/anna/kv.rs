@@ -9,11 +9,21 @@ use crate::anna::lattice::Lattice;
 /// A store of lattice values without conditional writes, listing or deletion.
 #[async_trait]
 pub trait KeyValue: Send + Sync + 'static {
-    /// The value of a key. `None` only if no replica has one.
+    /// The value of a key that is written once, or for which an older one is as good. `None` only if
+    /// no replica has one.
     ///
     /// # Errors
     /// [`StorageError::Unconfirmed`] if nobody answered.
     async fn get(&self, key: &str) -> Result<Option<Lattice>, StorageError>;
+
+    /// The newest value of a key that is written again and again, as all replicas that can be asked
+    /// have it.
+    ///
+    /// # Errors
+    /// [`StorageError::Unconfirmed`] if nobody answered.
+    async fn get_newest(&self, key: &str) -> Result<Option<Lattice>, StorageError> {
+        self.get(key).await
+    }
 
     /// Merges a value into a key's.
     ///

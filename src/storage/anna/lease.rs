@@ -35,7 +35,7 @@ impl Lease {
         log: &LogName,
     ) -> Result<(), StorageError> {
         let name = names::lease(&log.node);
-        let held = lww(kv.get(&name).await?)?;
+        let held = lww(kv.get_newest(&name).await?)?;
         let by_other = held.as_ref().is_some_and(|(_, who)| *who != log.incarnation.as_bytes());
         if by_other && *self.claim.lock() == Claim::Made {
             *self.claim.lock() = Claim::Contested;

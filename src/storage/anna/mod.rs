@@ -170,6 +170,12 @@ impl<K: KeyValue> AnnaStore<K> {
 
     /// Reads the outcome of an id, and remembers what was found.
     async fn look_up(&self, id: &BaseId) -> Result<Option<Found>, StorageError> {
+        let stored = lww(self.kv.get_newest(&names::outcome(id)).await?)?;
+        stored.map(|(_, bytes)| Found::decode(id, bytes)).transpose()
+    }
+
+    /// Reads the outcome of an id that has committed: it does not change any more.
+    async fn read_pack(&self, id: &BaseId) -> Result<Option<Found>, StorageError> {
         let stored = lww(self.kv.get(&names::outcome(id)).await?)?;
         stored.map(|(_, bytes)| Found::decode(id, bytes)).transpose()
     }
@@ -274,7 +280,7 @@ impl<K: KeyValue> AnnaStore<K> {
         let mut ids: Vec<_> = wanted.iter().map(|(_, version)| version.writer.base()).collect();
         ids.sort();
         ids.dedup();
-        let look_ups: Vec<_> = ids.iter().map(|id| self.look_up(id)).collect();
+        let look_ups: Vec<_> = ids.iter().map(|id| self.read_pack(id)).collect();
         let found: Vec<_> = some_at_once(look_ups).await?;
         let found: HashMap<_, _> = ids.iter().zip(found).collect();
         let values = wanted.iter().map(|(key, version)| {
@@ -305,7 +311,7 @@ impl<K: KeyValue> AnnaStore<K> {
     }
 
     async fn read_plain(&self, key: &Key) -> Result<Option<PlainValue>, StorageError> {
-        if !plain::may_stand(key) {
+        if !plain::may_be_read(key) {
             return Ok(None);
         }
         let Some(lattice) = self.kv.get(key.as_str()).await? else {

@@ -36,10 +36,15 @@ impl Publication {
     }
 }
 
-/// Whether a user key may be read or written under its plain name at all.
+/// Whether a user key may be read under its plain name. Cloudburst's scheduler reads some of Anna's own
+/// names through the sidecar.
+pub(super) fn may_be_read(key: &Key) -> bool {
+    !key.as_str().starts_with(RESERVED) && key.as_str().len() <= KEY_BYTES_MAX
+}
+
+/// Whether a user key may be written under its plain name.
 pub(super) fn may_stand(key: &Key) -> bool {
-    let name = key.as_str();
-    !name.starts_with(RESERVED) && !name.starts_with(ANNAS_OWN) && name.len() <= KEY_BYTES_MAX
+    may_be_read(key) && !key.as_str().starts_with(ANNAS_OWN)
 }
 
 /// Where Cloudburst's scheduler looks for the keys that are cached on a machine.

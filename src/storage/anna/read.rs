@@ -81,7 +81,7 @@ pub(super) async fn commits_since(
 
 /// All logs there are.
 pub(super) async fn logs(kv: &impl KeyValue) -> Result<Vec<LogName>, StorageError> {
-    let nodes = string_set(kv.get(names::NODES).await?)?;
+    let nodes = string_set(kv.get_newest(names::NODES).await?)?;
     let of_nodes = try_join_all(nodes.iter().map(|node| logs_of(kv, node))).await?;
     Ok(of_nodes.into_iter().flat_map(|(logs, _)| logs).collect())
 }
@@ -92,7 +92,7 @@ pub(super) async fn logs_of(
     node: &str,
 ) -> Result<(Vec<LogName>, NodeLogs), StorageError> {
     let name = names::incarnations(node);
-    let (incarnations, about) = try_join(kv.get(&name), node_logs(kv, node)).await?;
+    let (incarnations, about) = try_join(kv.get_newest(&name), node_logs(kv, node)).await?;
     let mut incarnations = string_set(incarnations)?;
     let (_, about) = about;
     incarnations.retain(|one| !about.gone.contains(one));
@@ -105,7 +105,7 @@ pub(super) async fn node_logs(
     kv: &impl KeyValue,
     node: &str,
 ) -> Result<(u64, NodeLogs), StorageError> {
-    let stored = lww(kv.get(&names::node_logs(node)).await?)?;
+    let stored = lww(kv.get_newest(&names::node_logs(node)).await?)?;
     let Some((timestamp, bytes)) = stored else { return Ok((0, NodeLogs::default())) };
     let logs = NodeLogs::decode(bytes)
         .map_err(|e| StorageError::Damaged(format!("the logs of node {node}: {e}")))?;
@@ -186,7 +186,7 @@ pub(super) async fn bucket(
     number: u64,
 ) -> Result<Option<LogBucket>, StorageError> {
     let name = log.bucket(number);
-    let Some((_, bytes)) = lww(kv.get(&name).await?)? else {
+    let Some((_, bytes)) = lww(kv.get_newest(&name).await?)? else {
         return Ok(None);
     };
     let bucket = LogBucket::decode(bytes);
@@ -218,7 +218,7 @@ pub(super) async fn resolve(
         StorageError::Damaged(format!("a log entry's id {:?}: {error}", entry.id))
     })?;
     let id = writer.base();
-    let stored: Option<(u64, Bytes)> = lww(kv.get(&names::outcome(&id)).await?)?;
+    let stored: Option<(u64, Bytes)> = lww(kv.get_newest(&names::outcome(&id)).await?)?;
     let Some((_, stored)) = stored else { return Ok(Resolved::Open) };
     let found = Found::decode(&id, stored)?;
     match found.commit() {

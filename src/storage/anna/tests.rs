@@ -264,4 +264,7 @@ async fn reserved_names_do_not_stand_in_the_open() {
         assert_eq!(store.plain(&[Key::parse(name).unwrap()]).await, Ok(vec![None]));
     }
     assert_eq!(log(&store).await.len(), 3);
+    store.advertise(vec![Key::parse("k").unwrap()], 7).await.unwrap();
+    let cached = store.plain(&[Key::parse("ANNA_METADATA|cache_ip|127.0.0.1").unwrap()]).await;
+    assert!(cached.unwrap()[0].is_some(), "Anna's own names are read");
 }

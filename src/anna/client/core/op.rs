@@ -10,20 +10,25 @@ use super::addresses::{Addr, Addrs};
 use super::batch::Kind;
 use super::timers::TimerId;
 use crate::anna::client::{Acks, ClientError, NoServers, Silent};
+use crate::anna::lattice::Lattice;
 use crate::wire::anna::LatticeType;
+
+/// Which replicas a read asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::anna::client) enum Whom {
+    /// One of them.
+    Any,
+    /// One after the other, until one has a value.
+    UntilFound,
+    /// All of them.
+    All,
+}
 
 /// What is asked for.
 #[derive(Debug, Clone)]
 pub(in crate::anna::client) enum Ask {
-    Get {
-        /// None has the key only if every replica says so.
-        from_all: bool,
-    },
-    Put {
-        kind: LatticeType,
-        payload: Bytes,
-        acks: Acks,
-    },
+    Get { whom: Whom },
+    Put { kind: LatticeType, payload: Bytes, acks: Acks },
 }
 
 impl Ask {
@@ -32,6 +37,11 @@ impl Ask {
             Self::Get { .. } => 0,
             Self::Put { payload, .. } => payload.len(),
         }
+    }
+
+    /// Whether all replicas are asked at once.
+    pub(super) fn asks_all(&self) -> bool {
+        matches!(self, Self::Get { whom: Whom::All } | Self::Put { acks: Acks::All, .. })
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -43,7 +53,10 @@ impl Ask {
 
     /// Whether every replica has to say its word, and one that has is not asked again.
     pub(super) fn wants_all(&self) -> bool {
-        matches!(self, Self::Get { from_all: true } | Self::Put { acks: Acks::All, .. })
+        match self {
+            Self::Get { whom } => *whom != Whom::Any,
+            Self::Put { acks, .. } => *acks == Acks::All,
+        }
     }
 }
 
@@ -77,6 +90,8 @@ pub(super) struct Op {
     pub(super) named: Addrs,
     /// The replicas that have said their word, if all have to.
     pub(super) settled: Addrs,
+    /// What the replicas that have answered hold together.
+    pub(super) found: Option<Lattice>,
     /// Replicas that have not answered.
     pub(super) silent: Addrs,
     /// Requests that may still be answered.
@@ -94,6 +109,14 @@ impl Op {
         if !self.settled.contains(addr) {
             self.settled.push(addr.clone());
         }
+    }
+
+    /// Adds what one more replica holds.
+    pub(super) fn merge(&mut self, value: Lattice) {
+        self.found = Some(match self.found.take() {
+            Some(found) => found.merge(value),
+            None => value,
+        });
     }
 
     /// The error of an operation whose time is over; `no_servers` is what routing said last.

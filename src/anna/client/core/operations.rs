@@ -10,11 +10,13 @@ use super::op::{Ask, Op, Stage};
 use super::peers::Silence;
 use super::timers::Timer;
 use super::{Core, Effect, OpId, PAUSE_MAX, Tuple};
-use crate::anna::client::{Acks, ClientError};
+use crate::anna::client::ClientError;
 use crate::anna::lattice::Lattice;
 
 /// Detours that are taken at once. After these there are pauses.
 const DETOURS_AT_ONCE: u32 = 3;
+/// A read of all replicas goes without those that were silent for so many tries, if others had a value.
+const SILENCES_BORNE: u32 = 2;
 /// The first pause after a detour.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -40,6 +42,7 @@ impl Core {
             detours: 0,
             named: Addrs::new(),
             settled: Addrs::new(),
+            found: None,
             silent: Addrs::new(),
             requests: SmallVec::new(),
             sent: false,
@@ -69,11 +72,11 @@ impl Core {
         };
         op.named = named;
         if op.ask.wants_all() && op.is_settled() {
-            return self.done(id, Ok(None), effects);
+            return self.done_with_found(id, effects);
         }
         let mut targets: Addrs =
             op.named.iter().filter(|addr| !op.settled.contains(addr)).cloned().collect();
-        if !matches!(op.ask, Ask::Put { acks: Acks::All, .. }) {
+        if !op.ask.asks_all() {
             // One of those that seem to be the best.
             let rank = |addr: &Addr| (op.silent.contains(addr), self.peers.is_silent(addr));
             let best = targets.iter().map(rank).min();
@@ -137,6 +140,10 @@ impl Core {
         let (stage, is_over) = (op.stage, now >= op.deadline);
         if stage == Stage::Asked {
             op.silences += 1;
+            let can_do_without = op.found.is_some() && op.silences >= SILENCES_BORNE;
+            if can_do_without {
+                return self.done_with_found(id, effects);
+            }
             self.counters.timeouts += 1;
             self.note_silence(now, id, effects);
         }
@@ -180,6 +187,12 @@ impl Core {
         let error = op.time_out(now, no_servers);
         self.cache.remove_if(&op.key, &op.named);
         self.done(id, Err(error), effects);
+    }
+
+    /// All replicas that could be asked have answered.
+    pub(super) fn done_with_found(&mut self, id: OpId, effects: &mut Vec<Effect>) {
+        let found = self.ops.get_mut(&id).and_then(|op| op.found.take());
+        self.done(id, Ok(found), effects);
     }
 
     pub(super) fn done(

@@ -126,13 +126,20 @@ impl Core {
             tuple.payload = Bytes::copy_from_slice(&tuple.payload);
         }
         match answer::verdict(&op.ask, tuple) {
+            Verdict::Found(value) if op.ask.asks_all() => {
+                op.settle(from);
+                op.merge(value);
+                if op.is_settled() {
+                    self.done_with_found(id, effects);
+                }
+            }
             Verdict::Found(value) => self.done(id, Ok(Some(value)), effects),
             Verdict::Failed(error) => self.done(id, Err(error), effects),
             Verdict::Missing | Verdict::Stored if op.ask.wants_all() => {
                 op.settle(from);
                 if op.is_settled() {
-                    self.done(id, Ok(None), effects);
-                } else if is_current && op.ask.kind() == Kind::Get {
+                    self.done_with_found(id, effects);
+                } else if is_current && op.ask.kind() == Kind::Get && !op.ask.asks_all() {
                     let named = op.named.clone();
                     self.ask(now, id, named, effects);
                 }

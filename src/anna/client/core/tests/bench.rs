@@ -158,7 +158,7 @@ impl Bench {
 }
 
 pub(super) fn get() -> Ask {
-    Ask::Get { from_all: false }
+    Ask::Get { whom: Whom::Any }
 }
 
 pub(super) fn put(acks: Acks) -> Ask {

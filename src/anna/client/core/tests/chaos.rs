@@ -120,7 +120,7 @@ fn run(weather: Weather, asks: Vec<(u8, u8, u64)>, seed: u64) -> Result<(), Test
         while let Some((at, kind, key)) = starts.pop_if(|(at, ..)| *at <= bench.now) {
             let ask = match kind % 4 {
                 0 => get(),
-                1 => Ask::Get { from_all: true },
+                1 => Ask::Get { whom: Whom::UntilFound },
                 2 => put(Acks::Any),
                 _ => put(Acks::All),
             };

@@ -225,7 +225,7 @@ fn a_replica_that_is_no_longer_named_need_not_acknowledge() {
 
 #[test]
 fn get_from_all_believes_none_only_from_all() {
-    let mut bench = ask_one(&[A, B], Ask::Get { from_all: true });
+    let mut bench = ask_one(&[A, B], Ask::Get { whom: Whom::UntilFound });
     let first = bench.request();
     bench.answer(&first, vec![failed("k", AnnaError::KeyDne)]);
     let second = bench.request();
@@ -233,12 +233,32 @@ fn get_from_all_believes_none_only_from_all() {
     bench.answer(&second, vec![value("k", "v")]);
     assert_eq!(bench.result(), Ok(Some(lww("v"))));
 
-    bench.start(&[("k", Ask::Get { from_all: true })]);
+    bench.start(&[("k", Ask::Get { whom: Whom::UntilFound })]);
     for _ in 0..2 {
         let request = bench.request();
         bench.answer(&request, vec![failed("k", AnnaError::KeyDne)]);
     }
     assert_eq!(bench.result(), Ok(None));
+    bench.assert_clean();
+}
+
+#[test]
+fn get_merged_takes_the_newest_of_all_replicas() {
+    let ask = Ask::Get { whom: Whom::All };
+    let mut bench = ask_one(&[A, B], ask.clone());
+    let (a, b) = (bench.key_requests.remove(0), bench.key_requests.remove(0));
+    assert_ne!(a.to, b.to);
+    let newer = Lattice::Lww { timestamp: 1 << 40, value: Bytes::from_static(b"newer") };
+    let tuple = KeyTuple { payload: newer.to_payload(), ..value("k", "") };
+    bench.answer(&a, vec![tuple]);
+    bench.answer(&b, vec![value("k", "older")]);
+    assert_eq!(bench.result(), Ok(Some(newer)));
+
+    bench.start(&[("k", ask.clone())]);
+    let (a, b) = (bench.key_requests.remove(0), bench.key_requests.remove(0));
+    bench.answer(&a, vec![failed("k", AnnaError::KeyDne)]);
+    bench.answer(&b, vec![value("k", "v")]);
+    assert_eq!(bench.result(), Ok(Some(lww("v"))));
     bench.assert_clean();
 }
 
