@@ -18,6 +18,8 @@ struct Pair {
     nodes: Vec<Node>,
     store: Arc<dyn Storage>,
     elapsed: Duration,
+    /// How far each node's wall clock is ahead.
+    ahead: [Duration; 2],
     tickets: u64,
     answers: Vec<(Ticket, Answer)>,
     on_the_way: Vec<(usize, PeerMessage)>,
@@ -43,6 +45,7 @@ impl Pair {
             nodes: vec![node(0), node(1)],
             store: Arc::new(MemoryStore::new()),
             elapsed: Duration::ZERO,
+            ahead: [Duration::ZERO; 2],
             tickets: 0,
             answers: Vec::new(),
             on_the_way: Vec::new(),
@@ -57,7 +60,8 @@ impl Pair {
     }
 
     fn handle(&mut self, number: usize, event: Event) {
-        let wall_ns = 1_790_000_000_000_000_000 + self.elapsed.as_nanos() as u64;
+        let wall = self.elapsed + self.ahead[number];
+        let wall_ns = 1_790_000_000_000_000_000 + wall.as_nanos() as u64;
         let now = Now { wall_ns, elapsed: self.elapsed };
         let mut effects = Vec::new();
         self.nodes[number].handle(now, event, &mut effects);
@@ -74,7 +78,7 @@ impl Pair {
                     let result = runtime.expect("a runtime").block_on(answer);
                     self.handle(number, Event::Stored { op, result });
                 }
-                Effect::Expect(_) | Effect::Ended { .. } => {}
+                Effect::Expect(_) | Effect::Quarantined(_) | Effect::Ended { .. } => {}
             }
         }
     }
@@ -200,4 +204,20 @@ fn duplicates_and_old_messages_change_nothing() {
     }
     assert_eq!(pair.read(1, "k"), Some(Bytes::from_static(b"2")));
     assert_eq!(pair.heard(1), Some((2, 2)));
+}
+
+#[test]
+fn a_commit_from_the_future_waits_and_does_not_drag_the_clock_along() {
+    let mut pair = Pair::new();
+    pair.ahead[0] = Duration::from_secs(3600);
+    pair.write(0, "k", "early");
+    pair.interval(|_| true);
+    assert_eq!(pair.read(1, "k"), None);
+    assert_eq!(pair.nodes[1].status().quarantined, 1);
+    pair.write(1, "k", "now");
+    assert_eq!(pair.read(1, "k"), Some(Bytes::from_static(b"now")));
+    pair.elapsed += Duration::from_secs(3600);
+    pair.interval(|_| true);
+    assert_eq!(pair.read(1, "k"), Some(Bytes::from_static(b"early")), "its time has come");
+    assert_eq!(pair.nodes[1].status().quarantined, 0);
 }

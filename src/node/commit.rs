@@ -71,7 +71,7 @@ impl Node {
         batch: CommitBatch,
     ) {
         let base = txn.base();
-        self.note_outcome(&base, &outcome);
+        self.note_outcome(turn, &base, &outcome);
         let waiters = self.take_waiters(txn);
         match outcome {
             Outcome::Committed(commit) if commit.version.writer == *txn => {
@@ -185,7 +185,7 @@ impl Node {
         txn: &AttemptId,
         outcome: &Outcome,
     ) {
-        self.note_outcome(&txn.base(), outcome);
+        self.note_outcome(turn, &txn.base(), outcome);
         let committed = matches!(outcome, Outcome::Committed(_));
         let why = (!committed).then(|| self.why_gone(txn));
         turn.reply(ticket, Answer::Decided { id: txn.to_string(), committed, why });
@@ -193,10 +193,10 @@ impl Node {
 
     /// Learns how an id ended. A commit that is news here (sent by an incarnation that died before it
     /// landed) becomes readable before anybody is told of it.
-    pub(super) fn note_outcome(&mut self, base: &BaseId, outcome: &Outcome) {
+    pub(super) fn note_outcome(&mut self, turn: &mut Turn<'_>, base: &BaseId, outcome: &Outcome) {
         let decided = match outcome {
             Outcome::Committed(commit) => {
-                self.load(commit);
+                self.learn(turn, commit);
                 Decided::Committed(commit.version.writer.clone())
             }
             Outcome::Aborted => Decided::Aborted,

@@ -12,6 +12,8 @@ pub struct NodeConfig {
     pub address: Arc<str>,
     /// Tells the lives of this node apart.
     pub incarnation: Arc<str>,
+    /// How far ahead of this node's clock the commits of others may be.
+    pub clock_bound: Duration,
     /// How often other nodes are told what was committed here.
     pub gossip_each: Duration,
     /// The low bits of this node's timestamps.
@@ -59,6 +61,7 @@ impl Default for NodeConfig {
         Self {
             address: "127.0.0.1".into(),
             incarnation: "".into(),
+            clock_bound: Duration::from_secs(60),
             gossip_each: Duration::from_millis(100),
             node_tag: 0,
             plain_keys: false,

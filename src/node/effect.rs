@@ -34,6 +34,9 @@ pub enum Effect {
         /// What.
         message: PeerMessage,
     },
+    /// A commit of another node is too far ahead of this node's clock to be read. For counters and logs;
+    /// nothing needs to be done.
+    Quarantined(Arc<Commit>),
     /// An attempt has begun to write: the store may prepare for its commit. Nothing needs to be done.
     Expect(BaseId),
     /// An attempt ended. For counters and histories; nothing needs to be done.

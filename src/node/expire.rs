@@ -13,6 +13,7 @@ impl Node {
             match timer {
                 Timer::Attempt(id) => self.look_after(turn, &id),
                 Timer::Waiter(id, ticket) => self.stop_waiting(turn, &id, ticket),
+                Timer::Quarantine => self.review_quarantine(turn),
                 Timer::Gossip => self.gossip(turn),
                 Timer::Deadline(op) => self.give_up(turn, op),
                 Timer::Again(op) => {

@@ -176,16 +176,16 @@ impl Node {
     /// A message of another node.
     pub(super) fn heard(&mut self, turn: &mut Turn<'_>, message: PeerMessage) {
         match message {
-            PeerMessage::Commits(batch) => self.heard_commits(batch),
+            PeerMessage::Commits(batch) => self.heard_commits(turn, batch),
             PeerMessage::Resend(resend) => self.resend(turn, &resend),
         }
     }
 
-    fn heard_commits(&mut self, batch: Batch) {
+    fn heard_commits(&mut self, turn: &mut Turn<'_>, batch: Batch) {
         if batch.origin.node == self.config.address {
             return;
         }
-        batch.commits.iter().for_each(|commit| self.load(commit));
+        batch.commits.iter().for_each(|commit| self.learn(turn, commit));
         let heard = &mut self.gossip.heard;
         if heard.len() >= ORIGINS_MAX && !heard.contains_key(&batch.origin) {
             return;

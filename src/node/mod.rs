@@ -24,6 +24,7 @@ mod merge;
 mod ops;
 mod peer;
 mod put;
+mod quarantine;
 mod refusal;
 mod start;
 mod stored;
@@ -67,6 +68,8 @@ pub struct Node {
     ops: Ops,
     timers: Timers,
     gossip: Gossip,
+    /// Commits of other nodes that are too far ahead of this node's clock.
+    quarantined: Vec<Arc<Commit>>,
     draining: bool,
     /// When the first event was handled.
     begun: Option<Duration>,
@@ -105,6 +108,8 @@ pub struct Status {
     pub draining: bool,
     /// Commits told to other nodes, or to be told, since the start.
     pub commits_told: u64,
+    /// Commits of other nodes that are kept aside, as they are too far ahead of this node's clock.
+    pub quarantined: usize,
     /// Other nodes that told of their commits.
     pub heard: Vec<HeardStatus>,
 }
@@ -138,6 +143,7 @@ impl Node {
             ops: Ops::new(hasher),
             timers: Timers::default(),
             gossip: Gossip::new(Vec::new(), hasher),
+            quarantined: Vec::new(),
             draining: false,
             begun: None,
             lands_until: Duration::ZERO,
@@ -147,17 +153,17 @@ impl Node {
         }
     }
 
-    /// Learns a commit whose record is durable; from here on reads see it. To be called for all of the
-    /// store's log before the first event.
-    pub fn load(&mut self, commit: &Arc<Commit>) {
-        self.clock.observe(commit.version.timestamp);
-        self.index.install(commit);
-    }
-
     /// Handles one event. What is to be done about it is appended to `effects`.
     pub fn handle(&mut self, now: Now, event: Event, effects: &mut Vec<Effect>) {
         let turn = &mut Turn { now, effects };
-        let begun = *self.begun.get_or_insert(now.elapsed);
+        let begun = match self.begun {
+            Some(begun) => begun,
+            None => {
+                self.begun = Some(now.elapsed);
+                self.watch_quarantine(turn);
+                now.elapsed
+            }
+        };
         self.lands_until = begun + self.config.lands_within.unwrap_or_default();
         self.start_gossip(turn);
         match event {
@@ -173,7 +179,7 @@ impl Node {
                 self.continue_from(turn, ticket, &txn, upstream);
             }
             Event::Merge { ticket, values } => self.merge(turn, ticket, values),
-            Event::Learned(commits) => commits.iter().for_each(|commit| self.load(commit)),
+            Event::Learned(commits) => commits.iter().for_each(|c| self.learn(turn, c)),
             Event::Stored { op, result } => self.stored(turn, op, result),
             Event::Tick => {}
             Event::Drain => self.draining = true,
@@ -212,6 +218,7 @@ impl Node {
             versions: self.index.version_count(),
             cached_bytes: self.values.bytes(),
             draining: self.draining,
+            quarantined: self.quarantined.len(),
             commits_told: self.gossip.told(),
             heard: self.gossip.heard_status(),
         }

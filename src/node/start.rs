@@ -55,7 +55,7 @@ impl Node {
     ) {
         self.attempts.end_opening(&base);
         if let Some(outcome) = outcome {
-            self.note_outcome(&base, &outcome);
+            self.note_outcome(turn, &base, &outcome);
         }
         // Another attempt may have begun, or ended, while the store was asked.
         if self.answer_decided_start(turn, ticket, &base) || self.wait_to_start(turn, ticket, &base)

@@ -17,6 +17,8 @@ pub(super) enum Timer {
     Deadline(OpId),
     /// Ask the store again.
     Again(OpId),
+    /// Look whether commits from the future may be believed by now.
+    Quarantine,
     /// Tell other nodes what is new.
     Gossip,
 }

@@ -172,6 +172,10 @@ options! {
     /// How often other nodes are told. [default: 100]
     gossip_interval: u64 = 100, "AFT_GOSSIP_INTERVAL", "MILLISECONDS", "Cluster";
 
+    /// Commits of other nodes that are so many seconds ahead of this machine's clock are not read yet.
+    /// [default: 60]
+    clock_bound: f64 = 60.0, "AFT_CLOCK_BOUND", "SECONDS", "Cluster";
+
     /// What reads may return. [default: read-atomic]
     consistency: ConsistencyKind = ConsistencyKind::ReadAtomic, "AFT_CONSISTENCY", "LEVEL", "Transactions";
     /// A transaction that is not used for this many seconds is aborted. [default: 60]
@@ -229,6 +233,7 @@ impl Settings {
             ("txn-timeout", self.txn_timeout),
             ("txn-lifetime", self.txn_lifetime),
             ("retry-window", self.retry_window),
+            ("clock-bound", self.clock_bound),
         ];
         for (name, value) in seconds {
             if !(value.is_finite() && (0.001..=1e9).contains(&value)) {

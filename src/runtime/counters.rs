@@ -82,6 +82,7 @@ pub(super) fn publish(node: &Status, sockets: &SocketStatus) {
     gauge!("aft_store_operations").set(node.store_operations as f64);
     gauge!("aft_index_keys").set(node.keys as f64);
     gauge!("aft_index_versions").set(node.versions as f64);
+    gauge!("aft_commits_quarantined").set(node.quarantined as f64);
     gauge!("aft_cache_bytes").set(node.cached_bytes as f64);
     gauge!("aft_requests_waiting").set(sockets.requests_waiting as f64);
     gauge!("aft_reply_sockets").set(sockets.reply_sockets as f64);
@@ -116,6 +117,7 @@ fn describe() {
     describe_gauge!("aft_store", "What the way to the store has counted, or holds, by name");
     describe_gauge!("aft_index_keys", "Keys with a committed version known here");
     describe_gauge!("aft_index_versions", "Committed versions known here");
+    describe_gauge!("aft_commits_quarantined", "Commits far ahead of this machine's clock");
     describe_gauge!("aft_cache_bytes", Unit::Bytes, "Values cached");
     describe_gauge!("aft_requests_waiting", "Requests that wait for their answer");
     describe_gauge!("aft_reply_sockets", "Sockets open for answers");

@@ -222,6 +222,7 @@ fn new_node(settings: &Settings, store: &dyn Storage) -> Result<Node, SidecarErr
         node_tag: FixedState::with_seed(0).hash_one(&address),
         address,
         incarnation: format!("{seed:016x}").into(),
+        clock_bound: Duration::from_secs_f64(settings.clock_bound),
         gossip_each: Duration::from_millis(settings.gossip_interval),
         plain_keys: store.has_plain_keys(),
         lands_within: store.lands_within(),
@@ -252,7 +253,8 @@ async fn load(
     mut history: Option<&mut History>,
 ) -> Result<Loaded, SidecarError> {
     let mut position = LogPosition::default();
-    let (mut commits, mut failures) = (0, 0);
+    let (mut commits, mut failures, mut quarantined) = (0, 0, 0);
+    let now = Clock::start().now();
     loop {
         let page = match store.commits_since(&position, LogScope::All).await {
             Ok(page) => page,
@@ -265,7 +267,9 @@ async fn load(
         };
         failures = 0;
         for commit in &page.commits {
-            node.load(commit);
+            if !node.load(now, commit) {
+                quarantined += 1;
+            }
             if let Some(history) = &mut history {
                 history.load(commit);
             }
@@ -274,6 +278,12 @@ async fn load(
         tracing::debug!(commits, "reading the commit log");
         position = page.next;
         if page.end {
+            if quarantined > 0 {
+                tracing::warn!(
+                    quarantined,
+                    "commits are far ahead of this machine's clock and are not read yet (clock-bound)"
+                );
+            }
             return Ok(Loaded { commits, position });
         }
     }

@@ -258,6 +258,13 @@ impl Worker {
                     peers.send(&mut self.sockets, &to, &message);
                 }
             }
+            Effect::Quarantined(commit) => {
+                let (by, version) = (&commit.replica, &commit.version);
+                let why = format!(
+                    "the commit {version:?} of {by} is far ahead of this machine's clock and is not read yet"
+                );
+                self.log_bad(now, "clock", &why);
+            }
             Effect::Expect(id) => self.store.expect(&id),
             Effect::Ended { attempt, end } => {
                 self.counters.ended(&end);

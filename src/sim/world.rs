@@ -309,7 +309,8 @@ impl<'a> World<'a> {
             Effect::Ended { attempt, end: End::ReadOnly } => {
                 self.history.without_effect.insert(attempt.base());
             }
-            Effect::Ended { .. } | Effect::Expect(_) | Effect::Send { .. } => {}
+            Effect::Ended { .. } => {}
+            Effect::Expect(_) | Effect::Send { .. } | Effect::Quarantined(_) => {}
         }
     }
 
@@ -518,7 +519,10 @@ impl<'a> World<'a> {
             ..NodeConfig::default()
         };
         let mut node = Node::new(config, (self.consistency)(), self.rng.u64(..));
-        commits.iter().for_each(|commit| node.load(commit));
+        let now = self.now();
+        for commit in &commits {
+            node.load(now, commit);
+        }
         self.node = Some(node);
         if self.anna.is_some() {
             let incarnation = self.incarnation;

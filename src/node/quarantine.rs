@@ -1,0 +1,69 @@
+//! Commits from the future: what other nodes committed under a timestamp that is far ahead of this
+//! node's clock.
+//!
+//! Whatever is readable is followed by this node's own timestamps, so one record with a timestamp in the
+//! next century would drag all nodes there, for good. Such a commit is kept aside, neither read nor
+//! followed, until the clock has come near enough. A node's own commits are always believed: its clock
+//! may have been set back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Effect, Node, Now, Timer, Turn};
+use crate::txn::Commit;
+
+/// Commits kept aside. More are dropped; the store's log still has them.
+const QUARANTINED_MAX: usize = 10_000;
+
+impl Node {
+    /// Learns a commit whose record is durable; from here on reads see it, unless it is from the future.
+    /// To be called for all of the store's log before the first event. Answers whether it is readable.
+    pub fn load(&mut self, now: Now, commit: &Arc<Commit>) -> bool {
+        if self.ahead_of_time(now, commit).is_some() {
+            if self.quarantined.len() < QUARANTINED_MAX
+                && self.quarantined.iter().all(|known| known.version != commit.version)
+            {
+                self.quarantined.push(commit.clone());
+            }
+            return false;
+        }
+        self.clock.observe(commit.version.timestamp);
+        self.index.install(commit);
+        true
+    }
+
+    /// The same, while events are handled.
+    pub(super) fn learn(&mut self, turn: &mut Turn<'_>, commit: &Arc<Commit>) {
+        let known = self.quarantined.len();
+        if !self.load(turn.now, commit) && self.quarantined.len() > known {
+            turn.effects.push(Effect::Quarantined(commit.clone()));
+            self.watch_quarantine(turn);
+        }
+    }
+
+    /// Looks again when the first of them may be believed.
+    pub(super) fn watch_quarantine(&mut self, turn: &Turn<'_>) {
+        let waits = self.quarantined.iter().filter_map(|c| self.ahead_of_time(turn.now, c));
+        if let Some(wait) = waits.min() {
+            self.timers.set(turn.now.elapsed.saturating_add(wait), Timer::Quarantine);
+        }
+    }
+
+    pub(super) fn review_quarantine(&mut self, turn: &mut Turn<'_>) {
+        for commit in std::mem::take(&mut self.quarantined) {
+            self.load(turn.now, &commit);
+        }
+        self.watch_quarantine(turn);
+    }
+
+    /// How long until a commit may be believed, if that is not yet.
+    fn ahead_of_time(&self, now: Now, commit: &Commit) -> Option<Duration> {
+        if commit.replica == self.config.address {
+            return None;
+        }
+        let bound = u64::try_from(self.config.clock_bound.as_nanos()).unwrap_or(u64::MAX);
+        let latest = now.wall_ns.saturating_add(bound);
+        let ahead = commit.version.timestamp.0.checked_sub(latest)?;
+        (ahead > 0).then(|| Duration::from_nanos(ahead))
+    }
+}
