@@ -3,8 +3,8 @@
 //!
 //! Whatever is readable is followed by this node's own timestamps, so one record with a timestamp in the
 //! next century would drag all nodes there, for good. Such a commit is kept aside, neither read nor
-//! followed, until the clock has come near enough. A node's own commits are always believed: its clock
-//! may have been set back.
+//! followed, until the clock has come near enough. A node believes much more of its own earlier lives: its
+//! clock may have been set right since.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,8 @@ use std::time::Duration;
 use super::{Effect, Node, Now, Timer, Turn};
 use crate::txn::Commit;
 
+/// How far ahead of the clock a node's own earlier commits may be.
+const OWN_CLOCK_BOUND: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Commits kept aside. More are dropped; the store's log still has them.
 const QUARANTINED_MAX: usize = 10_000;
 
@@ -58,10 +60,9 @@ impl Node {
 
     /// How long until a commit may be believed, if that is not yet.
     fn ahead_of_time(&self, now: Now, commit: &Commit) -> Option<Duration> {
-        if commit.replica == self.config.address {
-            return None;
-        }
-        let bound = u64::try_from(self.config.clock_bound.as_nanos()).unwrap_or(u64::MAX);
+        let is_own = commit.replica == self.config.address;
+        let bound = if is_own { OWN_CLOCK_BOUND } else { self.config.clock_bound };
+        let bound = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
         let latest = now.wall_ns.saturating_add(bound);
         let ahead = commit.version.timestamp.0.checked_sub(latest)?;
         (ahead > 0).then(|| Duration::from_nanos(ahead))

@@ -69,7 +69,7 @@ impl Bench {
             .iter()
             .enumerate()
             .map(|(i, key)| WrittenKey { key: self.key(key), fresh: i % 2 == 0 });
-        let commit = Arc::new(Commit::new(version, keys.collect(), "127.0.0.1".into()));
+        let commit = Arc::new(Commit::new(version, keys.collect(), "conformance".into()));
         let values = commit.keys.iter().map(|w| format!("{name} wrote {}", w.key).into());
         CommitBatch { values: values.collect(), commit }
     }
