@@ -39,6 +39,7 @@ class Daemon:
         name: str = "",
         data: Path | None = None,
     ) -> None:
+        self.arguments = tuple(arguments)
         self.ipc, self.data = place / (name + "ipc"), data or place / "data"
         self.log = place / (name + "log")
         given = ["--ipc-dir", str(self.ipc), "--data-dir", str(self.data), "--admin", "127.0.0.1:0"]

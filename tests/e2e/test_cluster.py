@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import socket
 import subprocess
@@ -63,6 +64,10 @@ def heard(daemon: Daemon) -> list[tuple[int, int]]:
     return [(one["complete_to"], one["last"]) for one in daemon.status()["node"]["heard"]]
 
 
+def is_complete(daemon: Daemon, commits: int) -> bool:
+    return heard(daemon) == [(commits, commits)] * 2
+
+
 def test_all_nodes_hear_of_all_commits(cluster: list[Daemon]) -> None:
     clients = [aft.Client(daemon.ipc) for daemon in cluster]
     commits = 50
@@ -72,7 +77,7 @@ def test_all_nodes_hear_of_all_commits(cluster: list[Daemon]) -> None:
                 txn.put(f"a{number}", f"{name}".encode())
                 txn.put(f"b{number}", f"{name}".encode())
     for daemon in cluster:
-        until(lambda daemon=daemon: heard(daemon) == [(commits, commits)] * 2)
+        until(functools.partial(is_complete, daemon, commits))
     for number in range(commits):
         seen = set()
         for client in clients:
@@ -86,7 +91,7 @@ def test_all_nodes_hear_of_all_commits(cluster: list[Daemon]) -> None:
 
 
 def test_a_node_that_was_away_hears_what_it_missed(
-    cluster: list[Daemon], routing: str, start: Callable[..., Daemon]
+    cluster: list[Daemon], start: Callable[..., Daemon]
 ) -> None:
     first, second, third = cluster
     with aft.Client(first.ipc) as client:
@@ -94,14 +99,7 @@ def test_a_node_that_was_away_hears_what_it_missed(
         third.kill()
         client.put("k", b"meanwhile")
         until(lambda: (1, 2) not in heard(second) and (2, 2) in heard(second))
-    names = re.search(r"--peer ?(\S+)", " ".join(third.process.args))  # type: ignore[arg-type]
-    offset = re.search(r"--port-offset (\d+)", " ".join(third.process.args))  # type: ignore[arg-type]
-    assert names and offset
-    again = start(
-        *("--storage", "anna", "--anna-routing", routing),
-        *("--port-offset", offset[1], "--peer", names[1]),
-        name="node2",
-    )
+    again = start(*third.arguments, name="node2")
     with aft.Client(again.ipc) as client:
         assert client.get("k") == b"meanwhile"
 
@@ -109,10 +107,11 @@ def test_a_node_that_was_away_hears_what_it_missed(
 def test_wrong_peers_are_refused_by_name() -> None:
     ended = run("sidecar", "--check-config", "--peer", "10.0.0.1,somewhere")
     assert ended.returncode != 0
-    assert "somewhere" in ended.stderr and "IP:OFFSET" in ended.stderr
+    assert "somewhere" in ended.stderr
+    assert "IP:OFFSET" in ended.stderr
 
 
-def test_a_taken_port_is_named(start: Callable[..., Daemon], routing: str) -> None:
+def test_a_taken_port_is_named() -> None:
     (offset,) = free_offsets(1)
     with socket.socket() as other:
         other.bind(("127.0.0.1", GOSSIP_PORT + offset))
@@ -122,4 +121,5 @@ def test_a_taken_port_is_named(start: Callable[..., Daemon], routing: str) -> No
             *("--port-offset", str(offset), "--peer", "127.0.0.1", "--admin", "127.0.0.1:0"),
         )
     assert ended.returncode == 1
-    assert str(GOSSIP_PORT + offset) in ended.stderr and "--port-offset" in ended.stderr
+    assert str(GOSSIP_PORT + offset) in ended.stderr
+    assert "--port-offset" in ended.stderr
