@@ -167,8 +167,15 @@ impl Log {
         bucket.is_final().then_some(slot)
     }
 
-    /// What has changed since it was written last.
-    pub(super) fn unwritten(&self) -> Vec<Slot> {
+    /// Writes all that has changed since it was written last.
+    pub(super) async fn flush_all(&self, kv: &impl KeyValue) -> Result<(), StorageError> {
+        for slot in self.unwritten() {
+            self.flush(kv, slot).await?;
+        }
+        Ok(())
+    }
+
+    fn unwritten(&self) -> Vec<Slot> {
         let state = self.state.lock();
         let changed = state.buckets.iter().filter(|(_, bucket)| bucket.durable < bucket.generation);
         let slots = changed.map(|(number, b)| Slot { bucket: *number, generation: b.generation });

@@ -461,10 +461,8 @@ impl<K: KeyValue> Storage for AnnaStore<K> {
     }
 
     async fn close(&self) {
-        for slot in self.log.unwritten() {
-            if self.log.flush(&*self.kv, slot).await.is_err() {
-                return;
-            }
+        if self.log.flush_all(&*self.kv).await.is_err() {
+            return;
         }
         if !self.ids.anything_sent() {
             let own = &self.log.name.incarnation;

@@ -6,7 +6,7 @@
 //! away: the old logs are read, what is live in them is copied into this incarnation's own log, and
 //! they are deleted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,6 +25,9 @@ use crate::wire::{LogBucket, LogEntry, LogState};
 /// Greater than any timestamp under which an object of ours is written: nothing comes after it.
 const FOR_GOOD: u64 = u64::MAX >> 1;
 
+/// Commits that are copied before they are written.
+const COPIED_AT_ONCE: usize = 256;
+
 /// A commit that took effect, and whether its values were published.
 struct Survivor {
     commit: Arc<Commit>,
@@ -35,6 +38,7 @@ struct Survivor {
 #[derive(Default)]
 struct Remains {
     survivors: Vec<Survivor>,
+    seen: HashSet<Version>,
     /// Those of the survivors that were left open.
     late: Vec<Arc<Commit>>,
     /// Objects to delete.
@@ -59,7 +63,7 @@ impl<K: KeyValue> AnnaStore<K> {
                 *version = (*version).max(&survivor.commit.version);
             }
         }
-        for survivor in &remains.survivors {
+        for (number, survivor) in remains.survivors.iter().enumerate() {
             let commit = &survivor.commit;
             let is_newest = |key: &Key| newest.get(key) == Some(&&commit.version);
             let live: Vec<_> =
@@ -70,9 +74,12 @@ impl<K: KeyValue> AnnaStore<K> {
             if !survivor.is_published {
                 self.publish_all(&commit.version, &live).await?;
             }
-            let slot = self.log.enter(commit, LogState::Published);
-            self.log.flush(&*self.kv, slot).await?;
+            self.log.enter(commit, LogState::Published);
+            if number % COPIED_AT_ONCE == 0 {
+                self.log.flush_all(&*self.kv).await?;
+            }
         }
+        self.log.flush_all(&*self.kv).await?;
         let is_dead = |one: &String| dead.iter().any(|log| log.incarnation == *one);
         self.report(|logs| {
             logs.ended.retain(|one| !is_dead(one));
@@ -115,6 +122,8 @@ impl<K: KeyValue> AnnaStore<K> {
         let resolved = try_join_all(resolved).await?;
         for (entry, resolved) in bucket.entries.iter().zip(resolved) {
             match resolved {
+                // Copied before by an incarnation that did not come to the end.
+                Resolved::Committed(commit) if !remains.seen.insert(commit.version.clone()) => {}
                 Resolved::Committed(commit) => {
                     if entry.state() == LogState::Open {
                         remains.late.push(commit.clone());

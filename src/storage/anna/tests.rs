@@ -167,6 +167,28 @@ async fn the_next_incarnation_takes_over_what_a_crash_left() {
 }
 
 #[tokio::test]
+async fn many_commits_are_taken_over_once_also_if_that_was_interrupted() {
+    let kv = Arc::new(Objects::default());
+    let store = open(&kv, "1").await;
+    let names: Vec<_> = (0..1_000).map(|n| format!("k{n}")).collect();
+    for (n, name) in names.iter().enumerate() {
+        let batch = batch(&format!("t{n}"), 5 + n as u64, &[(name, Bytes::from_static(b"v"))]);
+        store.commit(batch).await.unwrap();
+    }
+    drop(store);
+    let interrupted = open(&kv, "2").await;
+    *kv.refused.lock() = Some("aft~g~");
+    interrupted.clear_up().await.unwrap_err();
+    *kv.refused.lock() = None;
+    drop(interrupted);
+    let next = open(&kv, "3").await;
+    next.clear_up().await.unwrap();
+    drop(next);
+    let last = open(&kv, "4").await;
+    assert_eq!(log(&last).await.len(), names.len());
+}
+
+#[tokio::test]
 async fn a_commit_that_is_in_no_log_gets_into_one_before_anybody_is_told() {
     let kv = Arc::new(Objects::default());
     let store = open(&kv, "1").await;
