@@ -273,36 +273,38 @@ def test_a_restart_keeps_what_was_committed_and_its_outcomes(
         assert raw.get(key) == {key: b"value"}
 
 
-def transfer(client: aft.Client, number: int, marker: str) -> None:
+def transfer(client: aft.Client, account: str, marker: str) -> None:
     """Writes a pair that must always be seen equal, and a key that says that it was done."""
 
     def write(txn: aft.Transaction) -> None:
-        txn.put(f"x{number}", marker.encode())
-        txn.put(f"y{number}", marker.encode())
+        txn.put(f"x/{account}", marker.encode())
+        txn.put(f"y/{account}", marker.encode())
         txn.put(f"m{marker}", b"done")
 
     client.run(write)
 
 
-def work_until(stop: threading.Event, ipc: Path, number: int, told: list[str]) -> None:
+def work_until(stop: threading.Event, ipc: Path, account: str, told: list[str]) -> None:
     with aft.Client(ipc) as client:
         for count in range(1_000_000):
             if stop.is_set():
                 return
-            marker = f"{number}-{count}"
+            marker = f"{account}-{count}"
             try:
-                transfer(client, number, marker)
+                transfer(client, account, marker)
             except aft.AftError:
                 continue
             told.append(marker)
 
 
-def read_until(stop: threading.Event, ipc: Path, fractures: list[object], reads: list[int]) -> None:
+def read_until(
+    stop: threading.Event, ipc: Path, account: str, fractures: list[object], reads: list[int]
+) -> None:
     with aft.Client(ipc) as client:
         while not stop.is_set():
             try:
                 with client.transaction() as txn:
-                    x, y = txn.get("x0"), txn.get("y0")
+                    x, y = txn.get(f"x/{account}"), txn.get(f"y/{account}")
             except aft.AftError:
                 continue
             reads.append(1)
@@ -318,8 +320,9 @@ class Load:
         self.told: list[str] = []
         self.fractures: list[object] = []
         self.reads: list[int] = []
-        work = [(work_until, (self.stop, ipc, n, self.told)) for n in range(writers)]
-        read = (read_until, (self.stop, ipc, self.fractures, self.reads))
+        accounts = [str(uuid.uuid4()) for _ in range(writers)]
+        work = [(work_until, (self.stop, ipc, account, self.told)) for account in accounts]
+        read = (read_until, (self.stop, ipc, accounts[0], self.fractures, self.reads))
         self.threads = [threading.Thread(target=f, args=a) for f, a in [*work, read]]  # type: ignore[arg-type]
 
     def __enter__(self) -> Load:
@@ -397,7 +400,6 @@ def test_requests_are_answered_while_the_store_is_away(server: Server, sidecar: 
         until(lambda: raw.put_response({"k2": b"value"}).tuples[0].error == anna.NO_ERROR)
 
 
-@ours
 def test_the_sidecar_dies_in_the_middle_of_commits(
     server: Server, start: Callable[..., Daemon], offset: str
 ) -> None:
@@ -438,7 +440,6 @@ def test_waiting_for_the_store_costs_nothing(server: Server, sidecar: Daemon) ->
     assert share < 0.5
 
 
-@ours
 def test_two_sidecars_of_one_name_are_noticed(
     server: Server, sidecar: Daemon, start: Callable[..., Daemon], offset: str
 ) -> None:
