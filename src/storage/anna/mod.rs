@@ -415,7 +415,9 @@ impl<K: KeyValue> Storage for AnnaStore<K> {
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
-        self.kv.counters()
+        let mut counters = self.kv.counters();
+        counters.push(("logs_to_take_over", self.dead.lock().len() as u64));
+        counters
     }
 
     fn expect(&self, id: &BaseId) {
