@@ -11,6 +11,7 @@ pub mod peer;
 pub mod runtime;
 pub mod sim;
 pub mod storage;
+pub mod timers;
 pub mod transport;
 pub mod txn;
 pub mod wire;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 
 use super::event::Ticket;
-use super::timers::TimerId;
+use crate::timers::TimerId;
 use crate::txn::{AttemptId, BaseId, Map, ReadSet, WriteBuffer};
 
 /// One running attempt.

@@ -37,13 +37,14 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 
 use crate::storage::StorageError;
+use crate::timers::Timers;
 use crate::txn::{AttemptId, Commit, Consistency, HybridClock, IdSource, Key, VersionIndex};
 
 use attempts::Attempts;
 use ended::{Decided, Ended};
 use gossip::Gossip;
 use ops::{Op, Ops, Purpose};
-use timers::{Timer, Timers};
+use timers::Timer;
 use values::{Absent, Values};
 
 pub use config::NodeConfig;
@@ -66,7 +67,7 @@ pub struct Node {
     attempts: Attempts,
     ended: Ended,
     ops: Ops,
-    timers: Timers,
+    timers: Timers<Timer>,
     gossip: Gossip,
     /// Commits of other nodes that are too far ahead of this node's clock.
     quarantined: Vec<Arc<Commit>>,

@@ -7,8 +7,8 @@ use foldhash::fast::FixedState;
 use super::effect::{Ask, ReadValue};
 use super::event::{OpId, Ticket};
 use super::get::Get;
-use super::timers::TimerId;
 use crate::storage::StorageError;
+use crate::timers::TimerId;
 use crate::txn::{AttemptId, BaseId, Map};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);

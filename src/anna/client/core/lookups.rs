@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use super::OpId;
 use super::addresses::Addr;
-use super::timers::TimerId;
+use crate::timers::TimerId;
 
 /// How often a question goes to all endpoints.
 const PROBE: Duration = Duration::from_secs(10);

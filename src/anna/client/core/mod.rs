@@ -36,9 +36,10 @@ use self::lookups::{Lookups, Routing};
 use self::op::Op;
 pub(super) use self::op::{Ask, Whom};
 use self::peers::Peers;
-use self::timers::{Timer, Timers};
+use self::timers::Timer;
 use super::{ClientConfig, ClientError};
 use crate::anna::lattice::Lattice;
+use crate::timers::Timers;
 
 /// Names an operation.
 pub(super) type OpId = u64;
@@ -141,7 +142,7 @@ pub(super) struct Core {
     routing: Routing,
     cache: AddressCache,
     peers: Peers,
-    timers: Timers,
+    timers: Timers<Timer>,
     counters: Counters,
 }
 

@@ -8,9 +8,9 @@ use smallvec::SmallVec;
 
 use super::addresses::{Addr, Addrs};
 use super::batch::Kind;
-use super::timers::TimerId;
 use crate::anna::client::{Acks, ClientError, NoServers, Silent};
 use crate::anna::lattice::Lattice;
+use crate::timers::TimerId;
 use crate::wire::anna::LatticeType;
 
 /// Which replicas a read asks.
