@@ -54,6 +54,7 @@ impl Client {
         while self.received[socket].is_empty() {
             let left = timeout.checked_sub(began.elapsed())?;
             self.sockets.wait(Some(left), &mut readable);
+            self.sockets.outbox().tick(began.elapsed());
             for number in &readable {
                 let inbox = self.sockets.inbox(*number).unwrap();
                 self.received[*number].extend(std::iter::from_fn(|| inbox.receive()));

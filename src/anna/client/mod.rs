@@ -67,7 +67,7 @@ use self::driver::Handle;
 use super::lattice::Lattice;
 
 /// The longest key, in bytes.
-pub const KEY_BYTES_MAX: usize = 16 * 1024;
+pub const KEY_BYTES_MAX: usize = 32 * 1024;
 
 /// Whose word it takes for a write to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
