@@ -12,19 +12,26 @@ import os
 import re
 import signal
 import subprocess
+import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import zmq
+from aft._wire import aft_pb2 as aft
 from aft._wire import anna_pb2 as anna
 
 from daemon import BINARY
+from wire import NoAnswer, lww
 
 EXTERNAL = os.environ.get("AFT_TEST_ANNA")
 IP = os.environ.get("AFT_TEST_IP", "127.0.0.1")
 _numbers = itertools.count()
+ours = pytest.mark.skipif(
+    bool(EXTERNAL), reason="needs a store that can be stopped and told to misbehave"
+)
 
 
 class Server:
@@ -60,6 +67,12 @@ class Server:
         with urllib.request.urlopen(request, timeout=10):
             pass
 
+    def requests(self) -> int:
+        """How many requests came since it started."""
+        with urllib.request.urlopen(f"http://{self.admin}/status", timeout=10) as answer:
+            counters = json.loads(answer.read())["counters"]
+        return int(counters["key_requests"]) + int(counters["address_requests"])
+
     def misbehave(self, **how: Any) -> None:
         self.post("/misbehave", **how)
 
@@ -86,26 +99,38 @@ class Reader:
     def close(self) -> None:
         self.context.destroy(linger=0)
 
-    def call(self, endpoint: str, message: bytes) -> bytes:
+    def send(self, endpoint: str, message: bytes) -> None:
         if endpoint not in self.sockets:
             self.sockets[endpoint] = self.context.socket(zmq.PUSH)
             self.sockets[endpoint].connect(endpoint)
         self.sockets[endpoint].send(message)
-        assert self.inbox.poll(10_000), "the store does not answer"
+
+    def receive(self, deadline: float) -> bytes:
+        if not self.inbox.poll(max(0, int((deadline - time.monotonic()) * 1000))):
+            raise NoAnswer("the store")
         return self.inbox.recv()
 
+    def thread_of(self, key: str) -> str:
+        """The endpoint of the storage thread that has a key."""
+        deadline = time.monotonic() + 10
+        name = f"a{next(_numbers)}"
+        request = anna.KeyAddressRequest(response_address=self.address, request_id=name, keys=[key])
+        self.send(self.routing, request.SerializeToString())
+        found = anna.KeyAddressResponse()
+        while found.response_id != name:
+            found = anna.KeyAddressResponse.FromString(self.receive(deadline))
+        return found.addresses[0].ips[0]
+
     def ask(self, request: anna.KeyRequest) -> anna.KeyTuple:
-        key = request.tuples[0].key
-        where = anna.KeyAddressRequest(
-            response_address=self.address, request_id=f"a{next(_numbers)}", keys=[key]
-        )
+        """The answer for the one key of a request, from whichever thread has it."""
+        deadline = time.monotonic() + 10
         while True:
-            found = anna.KeyAddressResponse.FromString(
-                self.call(self.routing, where.SerializeToString())
-            )
-            endpoint = found.addresses[0].ips[0]
+            endpoint = self.thread_of(request.tuples[0].key)
             request.response_address, request.request_id = self.address, f"k{next(_numbers)}"
-            answer = anna.KeyResponse.FromString(self.call(endpoint, request.SerializeToString()))
+            self.send(endpoint, request.SerializeToString())
+            answer = anna.KeyResponse()
+            while answer.response_id != request.request_id:
+                answer = anna.KeyResponse.FromString(self.receive(deadline))
             if answer.tuples[0].error != anna.WRONG_THREAD:
                 return answer.tuples[0]
 
@@ -119,13 +144,55 @@ class Reader:
         assert found.lattice_type == anna.LWW
         return anna.LWWValue.FromString(found.payload)
 
-    def put_lww(self, key: str, timestamp: int, value: bytes) -> None:
-        payload = anna.LWWValue(timestamp=timestamp, value=value).SerializeToString()
-        stored = anna.KeyTuple(key=key, lattice_type=anna.LWW, payload=payload)
+    def pair(self, key: str) -> aft.KeyValuePair | None:
+        """What a sidecar published under a key, checked for what does not depend on the value."""
+        stored = self.lww(key)
+        if stored is None:
+            return None
+        pair = aft.KeyValuePair.FromString(stored.value)
+        assert (pair.key, pair.timestamp) == (key, stored.timestamp)
+        assert pair.tid
+        assert pair.mark
+        return pair
+
+    def published(self, key: str) -> bytes | None:
+        pair = self.pair(key)
+        return pair.value if pair else None
+
+    def until_published(self, values: Mapping[str, bytes]) -> None:
+        """Waits until exactly these values stand under their keys' own names."""
+        deadline = time.monotonic() + 10
+        missing = dict(values)
+        while missing := {k: v for k, v in missing.items() if self.published(k) != v}:
+            assert time.monotonic() < deadline, f"not there: {[key[:200] for key in missing]}"
+
+    def elements(self, key: str) -> set[bytes]:
+        """What a set holds."""
+        found = self.get(key)
+        if found.error:
+            return set()
+        assert found.lattice_type in (anna.SET, anna.ORDERED_SET)
+        return set(anna.SetValue.FromString(found.payload).values)
+
+    def put(self, key: str, kind: anna.LatticeType, payload: bytes) -> None:
+        stored = anna.KeyTuple(key=key, lattice_type=kind, payload=payload)
         answer = self.ask(anna.KeyRequest(type=anna.PUT, tuples=[stored]))
-        assert (answer.error, answer.lattice_type) == (anna.NO_ERROR, anna.LWW)
+        assert (answer.error, answer.lattice_type) == (anna.NO_ERROR, kind), "it was not stored"
+
+    def put_lww(self, key: str, timestamp: int, value: bytes) -> None:
+        self.put(key, anna.LWW, lww(value, timestamp))
+
+    def put_object(self, key: str, value: bytes) -> None:
+        """What Cloudburst's `put_object` does: its time is in tenths of seconds."""
+        self.put_lww(key, int(time.time() * 10), value)
 
 
 def storage(server: Server, *more: str) -> Sequence[str]:
     """The options of a sidecar on this store."""
     return ("--storage", "anna", "--anna-routing", server.routing, "--ip", IP, *more)
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

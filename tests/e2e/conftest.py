@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from anna import Reader, Server, storage
 from daemon import Daemon
 from wire import Raw
+
+_offsets = itertools.count()
 
 
 @pytest.fixture
@@ -43,3 +49,51 @@ def daemon(start: Callable[..., Daemon]) -> Daemon:
 def raw(daemon: Daemon) -> Iterator[Raw]:
     with Raw(daemon.ipc) as client:
         yield client
+
+
+@pytest.fixture
+def server(place: Path) -> Iterator[Server]:
+    """A store that speaks Anna's protocol."""
+    server = Server(place / "anna")
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def store(server: Server) -> Iterator[Reader]:
+    reader = Reader(server.routing)
+    yield reader
+    reader.close()
+
+
+@pytest.fixture
+def offset() -> str:
+    """Makes the node's name this test's own on an Anna that others use."""
+    return str(os.getpid() % 500 * 100 + next(_offsets))
+
+
+@pytest.fixture
+def serve(server: Server, start: Callable[..., Daemon], offset: str) -> Callable[..., Daemon]:
+    """Starts the same sidecar on the store, again and again."""
+
+    def serve_one(*arguments: str) -> Daemon:
+        return start(*storage(server, "--port-offset", offset, "--anna-lands-within", "1", *arguments))
+
+    return serve_one
+
+
+@pytest.fixture
+def sidecar(serve: Callable[..., Daemon]) -> Daemon:
+    return serve()
+
+
+@pytest.fixture
+def executor(sidecar: Daemon) -> Iterator[Raw]:
+    with Raw(sidecar.ipc) as raw:
+        yield raw
+
+
+@pytest.fixture
+def prefix() -> str:
+    """What the names of a test begin with: the store may hold those of others."""
+    return f"e2e-{uuid.uuid4().hex}-"

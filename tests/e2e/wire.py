@@ -98,6 +98,14 @@ class Raw:
         assert not failed, answer.detail
         assert {item.key for item in answer.tuples} == set(values)
 
+    def write(self, values: Mapping[str, bytes], base: str | None = None) -> str:
+        """Commits values in a transaction, and names it."""
+        tid = self.start(base).id
+        self.put(values, tid)
+        ended = self.commit(tid)
+        assert ended.status == COMMITTED, ended.detail
+        return tid
+
     def payloads(self, keys: Sequence[str], tid: str | None = None) -> dict[str, anna.LWWValue]:
         """What a GET hands out, timestamps and all."""
         tuples = self.get_response(keys, tid).tuples
