@@ -199,6 +199,7 @@ def main():
     parser.add_argument("--threads", type=int, choices=[1], default=1)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--warmup-seconds", type=float, default=0.2)
+    parser.add_argument("--writes", type=int, choices=[1], default=1)
     parser.add_argument("--value-bytes", type=int, default=4096)
     parser.add_argument("--keys", type=int, default=1000)
     options = parser.parse_args()

@@ -32,7 +32,7 @@ pub enum Plan {
     /// Half of the time single requests in transactions that are aborted, so that no disk is waited
     /// for, then whole transactions: start, two gets, a put, commit.
     Mix,
-    /// Start, put, commit.
+    /// Start, put each of some keys, commit.
     Commit,
     /// Writes every key once, and ends.
     Load,
@@ -69,6 +69,9 @@ pub struct ClientOptions {
     /// For how long before that, without counting
     #[arg(long, default_value_t = 0.2)]
     pub warmup_seconds: f64,
+    /// How many keys a transaction of the plan "commit" writes
+    #[arg(long, default_value_t = 1)]
+    pub writes: usize,
     /// Size of values
     #[arg(long, default_value_t = 4096)]
     pub value_bytes: usize,
@@ -243,8 +246,10 @@ impl Session {
 
     fn write(&mut self) -> Result<(), Trouble> {
         let txn = self.start("start")?;
-        let key = self.random_key();
-        self.put("put", &txn, [key].into_iter())?;
+        for _ in 0..self.options.writes {
+            let key = self.random_key();
+            self.put("put", &txn, [key].into_iter())?;
+        }
         self.commit(&txn)
     }
 

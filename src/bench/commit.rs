@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 
+use super::batches::{Batches, Shape};
 use super::children::Family;
 use super::client::Plan;
 use super::ipc::bar;
-use super::sidecar::{Language, Load, Server, load};
+use super::sidecar::{Kept, Language, Load, Server, load};
 use super::stats::{Measured, Quantiles, Round, Times, median};
 use super::table::{Table, micros, times as ratio};
-use super::{BenchError, messages, system};
+use super::{BenchError, system};
 use crate::storage::embedded::{EmbeddedOptions, EmbeddedStore};
-use crate::storage::{CommitBatch, Storage, StorageError};
-use crate::txn::{Commit, HybridClock, IdSource, Key, Version, WrittenKey};
+use crate::storage::{Storage, StorageError};
 
 const WARMUP_SECONDS: f64 = 0.3;
 /// The operation that is timed, in the clients' words.
@@ -86,7 +86,7 @@ pub fn run(options: &CommitOptions) -> Result<CommitReport, BenchError> {
         tokio::runtime::Builder::new_current_thread().build().map_err(system("make a runtime"))?;
     let open = EmbeddedStore::open(family.path().join("library"), EmbeddedOptions::default());
     let library = Library { store: Arc::new(open?), runtime };
-    let sidecar = Server::sidecar(&family, Some(&family.path().join("store")))?;
+    let sidecar = Server::sidecar(&family, &Kept::Directory(family.path().join("store")))?;
     let measured = all_rounds(options, &family, &library, &sidecar)?;
     sidecar.process.end();
     let figures = |rounds: &[Vec<Round>]| {
@@ -132,6 +132,7 @@ fn all_rounds(
                 threads: *committers,
                 seconds: options.seconds_per_round,
                 warmup_seconds: WARMUP_SECONDS,
+                writes: 1,
                 value_bytes: options.value_bytes,
                 keys: KEYS,
             };
@@ -211,7 +212,8 @@ impl Library {
     fn commit(&self, committers: usize, options: &CommitOptions) -> Result<Round, BenchError> {
         let tasks: Vec<_> = (0..committers)
             .map(|number| {
-                let batches = Batches::new(number, options.value_bytes);
+                let shape = Shape { writes: 1, value_bytes: options.value_bytes, keys: KEYS };
+                let batches = Batches::new(number, shape);
                 let work = commit_on(self.store.clone(), batches, options.seconds_per_round);
                 self.runtime.spawn(work)
             })
@@ -239,45 +241,6 @@ async fn commit_on(
         round.done(began);
     }
     Ok(round.end())
-}
-
-/// Commits of one value each, none like another.
-struct Batches {
-    ids: IdSource,
-    clock: HybridClock,
-    replica: Arc<str>,
-    value: bytes::Bytes,
-    made: usize,
-}
-
-impl Batches {
-    fn new(committer: usize, value_bytes: usize) -> Self {
-        Self {
-            // Rounds follow one another within one process: the time makes their ids differ.
-            ids: IdSource::new(wall_ns().wrapping_add(committer as u64)),
-            clock: HybridClock::new(committer as u64),
-            replica: "bench".into(),
-            value: vec![7; value_bytes].into(),
-            made: committer,
-        }
-    }
-
-    fn next(&mut self) -> CommitBatch {
-        self.made += 1;
-        let wall_ns = wall_ns();
-        let version =
-            Version { timestamp: self.clock.next(wall_ns), writer: self.ids.base(wall_ns) };
-        // The names made here are short and not empty.
-        let key = Key::parse(&messages::key(self.made % KEYS));
-        let written = key.ok().map(|key| WrittenKey { key, fresh: false });
-        let commit = Commit::new(version, written.into_iter().collect(), self.replica.clone());
-        CommitBatch { commit: Arc::new(commit), values: vec![self.value.clone()] }
-    }
-}
-
-fn wall_ns() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
 }
 
 fn rate(rounds: &[Round]) -> f64 {

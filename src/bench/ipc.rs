@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::children::Family;
 use super::client::Plan;
 use super::process;
-use super::sidecar::{Language, Load, Server, load, python_is_missing};
+use super::sidecar::{Kept, Language, Load, Server, load, python_is_missing};
 use super::stats::{Compared, Round};
 use super::table::{Table, micros, times as ratio};
 use super::{BenchError, system};
@@ -139,9 +139,11 @@ pub fn run(options: &IpcOptions) -> Result<IpcReport, BenchError> {
     let parent = options.work_dir.clone().unwrap_or_else(std::env::temp_dir);
     let bench = Bench { family: Family::begin(&parent, options.keep)?, options };
     let floor = Server::floor(&bench.family, options.value_bytes)?;
-    let data_dir = bench.family.path().join("store");
-    let data_dir = (options.storage == Store::Embedded).then_some(&*data_dir);
-    let sidecar = Server::sidecar(&bench.family, data_dir)?;
+    let kept = match options.storage {
+        Store::Embedded => Kept::Directory(bench.family.path().join("store")),
+        Store::Memory => Kept::Memory,
+    };
+    let sidecar = Server::sidecar(&bench.family, &kept)?;
     load(&bench.family, &[&sidecar], Language::Rust, 1, &bench.work(Plan::Load))?;
     let cells = bench.cells(&floor, &sidecar, missing.is_none() && !options.no_python)?;
     let idle = bench.idle(&sidecar)?;
@@ -168,6 +170,7 @@ impl Bench<'_> {
             threads: 1,
             seconds: self.options.seconds_per_round,
             warmup_seconds: (self.options.seconds_per_round / 4.0).min(1.0),
+            writes: 1,
             value_bytes: self.options.value_bytes,
             keys: self.options.keys,
         }

@@ -7,6 +7,8 @@
 
 #![allow(clippy::disallowed_methods)] // Measuring is reading the clock.
 
+pub mod anna;
+mod batches;
 mod children;
 pub mod client;
 pub mod commit;

@@ -1,6 +1,7 @@
 //! What is measured, each in a process of its own: the sidecar, the floor, their clients.
 
-use std::path::{Path, PathBuf};
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::client::Plan;
 use super::stats::{Measured, Round};
 use super::{BenchError, process, system};
 
-const READY_MAX: Duration = Duration::from_secs(30);
+pub(super) const READY_MAX: Duration = Duration::from_secs(30);
 /// How much longer than planned a client may take.
 const LATE_MAX: Duration = Duration::from_secs(30);
 const PYTHON_CLIENT: &str = include_str!("../../scripts/bench/client.py");
@@ -18,6 +19,22 @@ const PYTHON_CLIENT: &str = include_str!("../../scripts/bench/client.py");
 pub(super) struct Server {
     pub(super) process: Process,
     pub(super) ipc_dir: PathBuf,
+    /// Where its figures are, if it has any.
+    pub(super) admin: Option<String>,
+}
+
+/// Where a sidecar keeps what it is given.
+#[derive(Debug, Clone)]
+pub(super) enum Kept {
+    Memory,
+    Directory(PathBuf),
+    Anna { routing: String, ip: IpAddr },
+}
+
+/// What a line such as `ready name=text` says under a name.
+pub(super) fn said(line: &str, name: &str) -> Option<String> {
+    let mut words = line.split(' ').filter_map(|word| word.split_once('='));
+    words.find(|(found, _)| *found == name).map(|(_, text)| text.to_owned())
 }
 
 /// Which program plays the client.
@@ -39,7 +56,7 @@ impl Language {
     }
 }
 
-fn this_program() -> Result<Command, BenchError> {
+pub(super) fn this_program() -> Result<Command, BenchError> {
     let path = std::env::current_exe().map_err(system("find this program's own file"))?;
     Ok(Command::new(path))
 }
@@ -52,13 +69,17 @@ impl Server {
         Self::begin(family, "floor", command)
     }
 
-    /// A sidecar with a store of its own, in `data_dir` if it is to be durable.
-    pub(super) fn sidecar(family: &Family, data_dir: Option<&Path>) -> Result<Self, BenchError> {
+    /// A sidecar.
+    pub(super) fn sidecar(family: &Family, kept: &Kept) -> Result<Self, BenchError> {
         let mut command = this_program()?;
         command.args(["sidecar", "--admin", "127.0.0.1:0", "--storage"]);
-        match data_dir {
-            Some(path) => command.args(["embedded", "--data-dir"]).arg(path),
-            None => command.arg("memory"),
+        match kept {
+            Kept::Memory => command.arg("memory"),
+            Kept::Directory(path) => command.args(["embedded", "--data-dir"]).arg(path),
+            Kept::Anna { routing, ip } => {
+                let ip = ip.to_string();
+                command.args(["anna", "--anna-routing", routing, "--ip", &ip])
+            }
         };
         Self::begin(family, "sidecar", command)
     }
@@ -67,8 +88,8 @@ impl Server {
         let ipc_dir = family.path().join(name);
         command.arg("--ipc-dir").arg(&ipc_dir);
         let process = family.spawn(name, &mut command)?;
-        process.line("ready", READY_MAX)?;
-        Ok(Self { process, ipc_dir })
+        let ready = process.line("ready", READY_MAX)?;
+        Ok(Self { process, ipc_dir, admin: said(&ready, "admin") })
     }
 }
 
@@ -141,6 +162,7 @@ fn client(
         ("--threads", load.threads.to_string()),
         ("--seconds", load.seconds.to_string()),
         ("--warmup-seconds", load.warmup_seconds.to_string()),
+        ("--writes", load.writes.to_string()),
         ("--value-bytes", load.value_bytes.to_string()),
         ("--keys", load.keys.to_string()),
     ] {
@@ -157,6 +179,8 @@ pub(super) struct Load {
     /// For each server.
     pub(super) seconds: f64,
     pub(super) warmup_seconds: f64,
+    /// Of each transaction that only writes.
+    pub(super) writes: usize,
     pub(super) value_bytes: usize,
     pub(super) keys: usize,
 }

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use aft::bench::anna::{self, AnnaOptions};
 use aft::bench::client::{self, ClientOptions};
 use aft::bench::commit::{self, CommitOptions};
 use aft::bench::echo::{self, EchoOptions};
@@ -31,7 +32,14 @@ enum What {
         #[arg(long)]
         json: bool,
     },
-    // Started by the two above.
+    Anna {
+        #[command(flatten)]
+        options: AnnaOptions,
+        /// Print JSON instead of tables
+        #[arg(long)]
+        json: bool,
+    },
+    // Started by those above.
     #[command(hide = true)]
     Echo(EchoOptions),
     #[command(hide = true)]
@@ -45,6 +53,10 @@ pub fn run(args: BenchArgs) -> ExitCode {
             false => print!("{}", report.render()),
         }),
         What::Commit { options, json } => commit::run(&options).map(|report| match json {
+            true => print_json(&report),
+            false => print!("{}", report.render()),
+        }),
+        What::Anna { options, json } => anna::run(&options).map(|report| match json {
             true => print_json(&report),
             false => print!("{}", report.render()),
         }),
