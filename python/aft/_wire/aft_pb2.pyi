@@ -69,12 +69,21 @@ class MetadataRequest(_message.Message):
     def __init__(self, tid: _Optional[str] = ..., responseAddress: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
 
 class NodeLogs(_message.Message):
-    __slots__ = ["ended", "gone"]
+    __slots__ = ["ended", "firsts", "gone"]
+    class FirstsEntry(_message.Message):
+        __slots__ = ["key", "value"]
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     ENDED_FIELD_NUMBER: _ClassVar[int]
+    FIRSTS_FIELD_NUMBER: _ClassVar[int]
     GONE_FIELD_NUMBER: _ClassVar[int]
     ended: _containers.RepeatedScalarFieldContainer[str]
+    firsts: _containers.ScalarMap[str, int]
     gone: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, gone: _Optional[_Iterable[str]] = ..., ended: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, gone: _Optional[_Iterable[str]] = ..., ended: _Optional[_Iterable[str]] = ..., firsts: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class PackedValue(_message.Message):
     __slots__ = ["apart", "position", "value"]

@@ -4,10 +4,7 @@
 //! the order, the types differ in which of them stays. Apart from such ties the merges are
 //! commutative, associative and idempotent, which is why Anna needs no coordination.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-use std::collections::HashMap;
-use std::hash::BuildHasher;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use prost::{DecodeError, Message};
@@ -238,7 +235,7 @@ fn list(values: &BTreeSet<Bytes>) -> Vec<Bytes> {
     values.iter().cloned().collect()
 }
 
-fn map<S: BuildHasher + Default>(clock: &VectorClock) -> HashMap<String, u32, S> {
+fn map(clock: &VectorClock) -> BTreeMap<String, u32> {
     clock.iter().map(|(writer, count)| (writer.clone(), *count)).collect()
 }
 

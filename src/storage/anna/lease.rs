@@ -25,7 +25,7 @@ enum Claim {
 }
 
 impl Lease {
-    /// Repeats the claim.
+    /// Repeats the claim. Answers whether the store still had it.
     ///
     /// # Errors
     /// [`StorageError::Refused`] if another process makes it, too, and from then on always.
@@ -33,13 +33,14 @@ impl Lease {
         &self,
         kv: &impl KeyValue,
         log: &LogName,
-    ) -> Result<(), StorageError> {
+    ) -> Result<bool, StorageError> {
         let name = names::lease(&log.node);
         let held = lww(kv.get_newest(&name).await?)?;
         let by_other = held.as_ref().is_some_and(|(_, who)| *who != log.incarnation.as_bytes());
         if by_other && *self.claim.lock() == Claim::Made {
             *self.claim.lock() = Claim::Contested;
         }
+        let was_there = held.is_some();
         // Also when it is contested, so that both sides notice.
         let timestamp = held.map_or(0, |(timestamp, _)| timestamp) + 1;
         let value = log.incarnation.clone().into();
@@ -52,7 +53,8 @@ impl Lease {
                 log.node
             )));
         }
+        let was_kept = *claim == Claim::NotMade || was_there;
         *claim = Claim::Made;
-        Ok(())
+        Ok(was_kept)
     }
 }

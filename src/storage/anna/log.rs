@@ -167,6 +167,11 @@ impl Log {
         bucket.is_final().then_some(slot)
     }
 
+    /// The number of the bucket that is being filled.
+    pub(super) fn current(&self) -> u64 {
+        self.state.lock().current
+    }
+
     /// Writes all that has changed since it was written last.
     pub(super) async fn flush_all(&self, kv: &impl KeyValue) -> Result<(), StorageError> {
         for slot in self.unwritten() {

@@ -45,6 +45,7 @@ mod recover;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -130,6 +131,10 @@ pub struct AnnaStore<K> {
     /// One of them was not ended in order, so that writes of its may be under way.
     after_crash: bool,
     lease: Lease,
+    /// The store has lost that there is this log.
+    is_forgotten: AtomicBool,
+    /// The bucket of the log that was being filled when the store was last known to have lost nothing.
+    bucket_when_tended: AtomicU64,
 }
 
 impl<K: KeyValue> AnnaStore<K> {
@@ -141,11 +146,7 @@ impl<K: KeyValue> AnnaStore<K> {
         let AnnaOptions { node, host, incarnation, publication, lands_within } = options;
         let (dead, about) = read::logs_of(&*kv, &node).await?;
         let after_crash = dead.iter().any(|log| !about.ended.contains(&log.incarnation));
-        // Sets, so that no late write of a predecessor can undo it.
-        let all = names::incarnations(&node);
-        kv.put(&all, Lattice::Set(vec![incarnation.clone().into()])).await?;
-        kv.put(names::NODES, Lattice::Set(vec![node.clone().into()])).await?;
-        Ok(Self {
+        let store = Self {
             log: Log::new(LogName { node, incarnation }),
             dead: Mutex::new(dead),
             kv,
@@ -156,7 +157,31 @@ impl<K: KeyValue> AnnaStore<K> {
             lands_within,
             after_crash,
             lease: Lease::default(),
+            is_forgotten: AtomicBool::new(false),
+            bucket_when_tended: AtomicU64::new(0),
+        };
+        store.register().await?;
+        Ok(store)
+    }
+
+    /// Makes this incarnation's log one that others find. In sets, so that no late write of a
+    /// predecessor can undo it.
+    async fn register(&self) -> Result<(), StorageError> {
+        let LogName { node, incarnation } = &self.log.name;
+        let own = Lattice::Set(vec![incarnation.clone().into()]);
+        self.kv.put(&names::incarnations(node), own).await?;
+        self.kv.put(names::NODES, Lattice::Set(vec![node.clone().into()])).await
+    }
+
+    /// The store has lost what it had. What is written from now on can be found again.
+    async fn register_again(&self) -> Result<(), StorageError> {
+        self.register().await?;
+        let own = self.log.name.incarnation.clone();
+        let first = self.bucket_when_tended.load(Ordering::Relaxed);
+        self.report(|logs| {
+            logs.firsts.insert(own, first);
         })
+        .await
     }
 
     /// Writes down what became of incarnations. If that is lost, later ones have more to look at.
@@ -433,7 +458,16 @@ impl<K: KeyValue> Storage for AnnaStore<K> {
     }
 
     async fn tend(&self) -> Result<(), StorageError> {
-        self.lease.renew(&*self.kv, &self.log.name).await
+        let current = self.log.current();
+        if !self.lease.renew(&*self.kv, &self.log.name).await? {
+            self.is_forgotten.store(true, Ordering::Relaxed);
+        }
+        if self.is_forgotten.load(Ordering::Relaxed) {
+            self.register_again().await?;
+            self.is_forgotten.store(false, Ordering::Relaxed);
+        }
+        self.bucket_when_tended.store(current, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn clear_up(&self) -> Result<Vec<Arc<Commit>>, StorageError> {
@@ -442,7 +476,7 @@ impl<K: KeyValue> Storage for AnnaStore<K> {
             return Ok(Vec::new());
         }
         // What is thought to be dead may not be.
-        self.lease.renew(&*self.kv, &self.log.name).await?;
+        self.tend().await?;
         let found = self.take_over(&dead).await?;
         self.dead.lock().clear();
         Ok(found)

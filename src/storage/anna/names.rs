@@ -53,6 +53,12 @@ pub(super) struct LogName {
     pub(super) incarnation: String,
 }
 
+impl std::fmt::Display for LogName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}~{}", self.node, self.incarnation)
+    }
+}
+
 impl LogName {
     /// A part of the log.
     pub(super) fn bucket(&self, number: u64) -> String {

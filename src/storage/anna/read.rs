@@ -59,12 +59,11 @@ pub(super) async fn commits_since(
 ) -> Result<LogPage, StorageError> {
     let mut position = decode(position)?;
     let logs = logs(kv).await?;
-    let names: Vec<_> =
-        logs.iter().map(|log| format!("{}~{}", log.node, log.incarnation)).collect();
+    let names: Vec<_> = logs.iter().map(|(log, _)| log.to_string()).collect();
     // Logs that are gone were copied into others.
     position.logs.retain(|name, _| names.contains(name));
     let (mut commits, mut end) = (Vec::new(), true);
-    for (log, name) in logs.iter().zip(names) {
+    for ((log, first), name) in logs.iter().zip(names) {
         if skip == Some(log) {
             continue;
         }
@@ -73,17 +72,22 @@ pub(super) async fn commits_since(
             break;
         }
         let cursor = position.logs.entry(name).or_default();
+        cursor.next = cursor.next.max(*first);
         end &= advance(kv, log, cursor, &mut commits).await?;
     }
     let next = serde_json::to_vec(&position).map_err(|e| StorageError::Refused(e.to_string()))?;
     Ok(LogPage { commits, next: LogPosition(next.into()), end })
 }
 
-/// All logs there are.
-pub(super) async fn logs(kv: &impl KeyValue) -> Result<Vec<LogName>, StorageError> {
+/// All logs there are, and the number of the first part of each.
+pub(super) async fn logs(kv: &impl KeyValue) -> Result<Vec<(LogName, u64)>, StorageError> {
     let nodes = string_set(kv.get_newest(names::NODES).await?)?;
     let of_nodes = try_join_all(nodes.iter().map(|node| logs_of(kv, node))).await?;
-    Ok(of_nodes.into_iter().flat_map(|(logs, _)| logs).collect())
+    let numbered = of_nodes.into_iter().flat_map(|(logs, about)| {
+        let first = move |log: &LogName| about.firsts.get(&log.incarnation).copied().unwrap_or(0);
+        logs.into_iter().map(move |log| (first(&log), log)).map(|(first, log)| (log, first))
+    });
+    Ok(numbered.collect())
 }
 
 /// The logs of one node, and what is known of them.

@@ -83,6 +83,7 @@ impl<K: KeyValue> AnnaStore<K> {
         let is_dead = |one: &String| dead.iter().any(|log| log.incarnation == *one);
         self.report(|logs| {
             logs.ended.retain(|one| !is_dead(one));
+            logs.firsts.retain(|one, _| !is_dead(one));
             logs.gone.extend(dead.iter().map(|log| log.incarnation.clone()));
             logs.gone.sort();
             logs.gone.dedup();
@@ -100,7 +101,8 @@ impl<K: KeyValue> AnnaStore<K> {
     }
 
     async fn look_through(&self, log: &LogName, remains: &mut Remains) -> Result<(), StorageError> {
-        let mut next = 0;
+        let (_, about) = read::node_logs(&*self.kv, &log.node).await?;
+        let mut next = about.firsts.get(&log.incarnation).copied().unwrap_or(0);
         loop {
             let numbers: Vec<_> = (next..next + READ_AHEAD).collect();
             let buckets = numbers.iter().map(|number| read::bucket(&*self.kv, log, *number));

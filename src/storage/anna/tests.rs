@@ -206,6 +206,29 @@ async fn a_commit_that_is_in_no_log_gets_into_one_before_anybody_is_told() {
 }
 
 #[tokio::test]
+async fn after_the_store_lost_everything_new_commits_are_found_again() {
+    for before in [1, 2_000] {
+        let kv = Arc::new(Objects::default());
+        let store = open(&kv, "1").await;
+        for n in 0..before {
+            let batch = batch(&format!("t{n}"), 5 + n, &[("k", Bytes::from_static(b"v"))]);
+            store.commit(batch.clone()).await.unwrap();
+            publish(&store, &batch).await;
+        }
+        store.tend().await.unwrap();
+        kv.map.lock().clear();
+        let after = batch("after", 10_000, &[("l", Bytes::from_static(b"v"))]);
+        store.commit(after.clone()).await.unwrap();
+        store.tend().await.unwrap();
+        drop(store);
+        let next = open(&kv, "2").await;
+        assert!(log(&next).await.contains(&after.commit), "after {before} commits");
+        next.clear_up().await.unwrap();
+        assert!(log(&next).await.contains(&after.commit), "taken over");
+    }
+}
+
+#[tokio::test]
 async fn two_sidecars_of_one_name_are_told_so() {
     let kv = Arc::new(Objects::default());
     let first = open(&kv, "1").await;
