@@ -64,6 +64,7 @@ class Workload:
     def transaction(self, raw: Raw, dice: random.Random, session: int, number: int) -> None:
         value = number * SESSIONS + session
         seen = Transaction(session)
+        reads: dict[int, int] = {}
         tid = raw.start(f"{self.prefix}{value}").id
         if not tid:
             return
@@ -77,7 +78,9 @@ class Workload:
                         if key in seen.writes:
                             assert read == value, "it does not read its own write"
                         else:
-                            seen.reads.append((key, read))
+                            # What was missing may appear; all else is repeatable.
+                            assert reads.get(key) in (None, INITIAL, read)
+                            reads[key] = read
                 else:
                     raw.put({self.name(key): b"%d" % value for key in some}, tid)
                     seen.writes |= dict.fromkeys(some, value)
@@ -86,6 +89,7 @@ class Workload:
             if failed.error in (anna.TIMEOUT, anna.NO_SERVERS):
                 raw.abort(tid)
         if self.settle(raw, tid):
+            seen.reads = list(reads.items())
             self.done[session].append(seen)
 
     def settle(self, raw: Raw, tid: str) -> bool:
