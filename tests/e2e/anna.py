@@ -67,11 +67,14 @@ class Server:
         with urllib.request.urlopen(request, timeout=10):
             pass
 
-    def requests(self) -> int:
-        """How many requests came since it started."""
+    def count(self, *counters: str) -> int:
+        """What it counted since it started."""
         with urllib.request.urlopen(f"http://{self.admin}/status", timeout=10) as answer:
-            counters = json.loads(answer.read())["counters"]
-        return int(counters["key_requests"]) + int(counters["address_requests"])
+            counted = json.loads(answer.read())["counters"]
+        return sum(int(counted[name]) for name in counters)
+
+    def requests(self) -> int:
+        return self.count("key_requests", "address_requests")
 
     def misbehave(self, **how: Any) -> None:
         self.post("/misbehave", **how)

@@ -64,6 +64,7 @@ class Workload:
     def transaction(self, raw: Raw, dice: random.Random, session: int, number: int) -> None:
         value = number * SESSIONS + session
         seen = Transaction(session)
+        reads: dict[int, int] = {}
         tid = raw.start(f"{self.prefix}{value}").id
         if not tid:
             return
@@ -77,7 +78,9 @@ class Workload:
                         if key in seen.writes:
                             assert read == value, "it does not read its own write"
                         else:
-                            seen.reads.append((key, read))
+                            # What was missing may appear; all else is repeatable.
+                            assert reads.get(key) in (None, INITIAL, read)
+                            reads[key] = read
                 else:
                     raw.put({self.name(key): b"%d" % value for key in some}, tid)
                     seen.writes |= dict.fromkeys(some, value)
@@ -86,6 +89,7 @@ class Workload:
             if failed.error in (anna.TIMEOUT, anna.NO_SERVERS):
                 raw.abort(tid)
         if self.settle(raw, tid):
+            seen.reads = list(reads.items())
             self.done[session].append(seen)
 
     def settle(self, raw: Raw, tid: str) -> bool:
@@ -156,7 +160,7 @@ def test_transactions_through_faults(
     with work.running():
         work.progress(20)
         server.misbehave(**FAULTS[fault])
-        work.progress(80)
+        work.progress(50)
         if fault == "misdirected":
             for _ in range(3):
                 server.post("/move", rotate=1)
@@ -171,14 +175,13 @@ def test_transactions_through_outages(server: Server, serve: Callable[..., Daemo
     work = Workload(daemon.ipc, prefix)
     with work.running():
         work.progress(20)
-        before = server.requests()
+        before = server.count("address_requests")
         server.misbehave(no_servers=True)
-        until(lambda: server.requests() > before + 50)
+        until(lambda: server.count("address_requests") > before + 20)
         server.misbehave()
         work.progress(20)
         server.misbehave(silent=True)
-        before = server.requests()
-        until(lambda: server.requests() > before + 30)
+        until(lambda: server.count("requests_dropped") > 20)
         server.misbehave()
         work.progress(20)
         for _ in range(2):
@@ -188,7 +191,7 @@ def test_transactions_through_outages(server: Server, serve: Callable[..., Daemo
         assert server.process
         server.process.send_signal(signal.SIGSTOP)
         # It reads on where it was: what it was sent meanwhile is done late.
-        until(lambda: any("within" in detail for detail in work.details) or work.failures, 15)
+        until(lambda: any("within" in one for one in work.details) or work.failures, 15)
         server.process.send_signal(signal.SIGCONT)
         work.progress(20)
     judge(work, serve, daemon)
@@ -228,17 +231,15 @@ def error_of(answer: object) -> tuple[int, str]:
 def test_everybody_is_answered_in_time_while_the_store_is_away(
     server: Server, start: Callable[..., Daemon], offset: str, prefix: str, trouble: str
 ) -> None:
-    daemon = start(*storage(server, "--port-offset", offset, "--cache-bytes-max", "100"))
-    cached, cold, mine = prefix + "cached", prefix + "cold", prefix + "mine"
+    daemon = start(*storage(server, "--port-offset", offset, "--cache-bytes-max", "5000"))
+    cached, cold = prefix + "cached", prefix + "cold"
     with Raw(daemon.ipc) as raw:
-        raw.write({cold: b"v" * 1000})
+        raw.write({cold: b"v" * 10_000})
         raw.write({cached: b"c"})
         doomed, reading = raw.start().id, raw.start().id
         tids = [raw.start().id, raw.start(prefix + "id").id]
         for tid in (doomed, *tids):
-            raw.put({mine: tid.encode(), prefix + tid: b"v"}, tid)
-        # An address that was never asked for, and one that is known.
-        assert raw.get(prefix + "missing") == {prefix + "missing": None}
+            raw.put({prefix + tid: b"v"}, tid)
         if trouble == "gone":
             server.kill()
         else:
@@ -246,7 +247,6 @@ def test_everybody_is_answered_in_time_while_the_store_is_away(
         used, begun = cpu_seconds(daemon.process.pid), time.monotonic()
         quick = {
             "a get of an unknown key": lambda r: r.get_response([prefix + "unknown"], reading),
-            "a get of what was missing": lambda r: r.get_response([prefix + "missing"]),
             "a get of what is not cached": lambda r: r.get_response([cold]),
             "a get of both kinds": lambda r: r.get_response([cached, cold]),
             "a start under an id": lambda r: r.start(prefix + "other"),
@@ -275,21 +275,23 @@ def test_everybody_is_answered_in_time_while_the_store_is_away(
             assert one.seconds < (4 if what in quick else 10) + SLACK_S, what
             assert error not in (anna.NO_ERROR, anna.KEY_DNE), what
             assert detail, what
-        for what in list(slow)[:4]:
-            assert getattr(asked[what].answer, "status", None) == RUNNING, what
+        told = [getattr(asked[what].answer, "status", None) for what in list(slow)[:4]]
+        # A commit that was not even sent may be over.
+        assert set(told[:2]) <= {RUNNING, ABORTED}
+        assert told[2:] == [RUNNING, RUNNING]
         share = (cpu_seconds(daemon.process.pid) - used) / (time.monotonic() - begun)
         assert share < 0.2, "it spins"
         if trouble == "gone":
             server.start()
         else:
             server.misbehave()
-        for tid in tids:
-            until(lambda tid=tid: raw.commit(tid).status == COMMITTED)  # type: ignore[misc]
-            assert raw.get(prefix + tid) == {prefix + tid: b"v"}
+        for tid, before in zip(tids, told, strict=False):
+            after = until(lambda tid=tid: raw.commit(tid).status)  # type: ignore[misc]
+            assert after == (before or COMMITTED)
+            assert raw.get(prefix + tid) == {prefix + tid: b"v" if after == COMMITTED else None}
         assert until(lambda: raw.commit(prefix + "nobody").status) == ABORTED
         until(lambda: raw.start(prefix + "other").id)
-        assert raw.get(cold) == {cold: b"v" * 1000}
-        assert raw.get(mine)[mine] in {tid.encode() for tid in tids}
+        assert raw.get(cold) == {cold: b"v" * 10_000}
         assert raw.get(prefix + "unknown", reading) == {prefix + "unknown": None}
         assert raw.commit(fresh.id).status == COMMITTED
 
