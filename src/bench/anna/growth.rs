@@ -7,16 +7,15 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::AnnaOptions;
-use super::direct::{Direct, Work, block_on};
+use super::direct::{Direct, Work, block_on, publish};
 use super::latency::medians;
-use super::place::{Place, Store};
-use super::rate::fill;
+use super::place::{Place, Store, not_done};
 use super::target::Target;
 use crate::bench::BenchError;
-use crate::bench::batches::Shape;
+use crate::bench::batches::{Batches, Shape};
 use crate::bench::stats::{Quantiles, Times};
 use crate::bench::table::{Table, micros, times as ratio};
-use crate::storage::{LogPosition, LogScope, Storage};
+use crate::storage::{LogPosition, LogScope, Storage, StorageError};
 
 /// Of the progress bar.
 pub(super) const STEPS: usize = 4;
@@ -130,8 +129,19 @@ impl<'a> Subject<'a> {
         Ok(Self { place, node, shape, outstanding: options.outstanding, direct, store })
     }
 
+    /// Commits until so many are done, many at once.
     async fn fill(&self, commits: usize) -> Result<(), BenchError> {
-        fill(&self.store, self.shape, self.outstanding, commits).await
+        let of = self.outstanding;
+        let tasks = (0..of).map(|committer| {
+            let first = committer * commits / of;
+            let share = (committer + 1) * commits / of - first;
+            let batches = Batches::new(committer, self.shape).beginning_at(first);
+            tokio::spawn(commit_some(self.store.clone(), batches, share))
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            task.await.map_err(not_done)??;
+        }
+        Ok(())
     }
 
     /// Ends, and starts twice; the first of the two clears up.
@@ -165,6 +175,20 @@ impl<'a> Subject<'a> {
         let read_us = began.elapsed().as_secs_f64() * 1e6;
         Ok((store, Reading { open_us, read_us, commits }))
     }
+}
+
+async fn commit_some(
+    store: Arc<Store>,
+    mut batches: Batches,
+    commits: usize,
+) -> Result<(), StorageError> {
+    for _ in 0..commits {
+        let batch = batches.next();
+        store.expect(&batch.commit.version.writer.base());
+        store.commit(batch.clone()).await?;
+        publish(&store, &batch).await?;
+    }
+    Ok(())
 }
 
 impl Growth {
