@@ -11,9 +11,10 @@ use super::direct::{Direct, Work, block_on, publish};
 use super::latency::medians;
 use super::place::{Place, Store, not_done};
 use super::target::Target;
+use super::turns::in_turns;
 use crate::bench::BenchError;
 use crate::bench::batches::{Batches, Shape};
-use crate::bench::stats::{Quantiles, Times};
+use crate::bench::stats::Quantiles;
 use crate::bench::table::{Table, micros, times as ratio};
 use crate::storage::{LogPosition, LogScope, Storage, StorageError};
 
@@ -77,14 +78,14 @@ pub(super) fn measure(
     };
     let mut few = begin("few")?;
     block_on(few.fill(FEW))?;
-    let [early_put, early] = in_turns(&mut [&mut few], options)?[..] else {
+    let [early_put, early] = commits(&mut [&mut few], options)?[..] else {
         return Err(BenchError::Answer("nothing was measured".to_owned()));
     };
     progress.inc(1);
     let mut lots = begin("many")?;
     block_on(lots.fill(many))?;
     progress.inc(1);
-    let [put, late_few, late_many] = in_turns(&mut [&mut few, &mut lots], options)?[..] else {
+    let [put, late_few, late_many] = commits(&mut [&mut few, &mut lots], options)?[..] else {
         return Err(BenchError::Answer("nothing was measured".to_owned()));
     };
     let mut starts = Vec::new();
@@ -96,20 +97,19 @@ pub(super) fn measure(
     Ok(Growth { live_keys: options.keys, early, late, starts })
 }
 
-/// First PUTs, and then commits of each subject, in turns.
-fn in_turns(
+/// First PUTs, and commits of each subject.
+fn commits(
     subjects: &mut [&mut Subject<'_>],
     options: &AnnaOptions,
 ) -> Result<Vec<Quantiles>, BenchError> {
     let mut rounds: Vec<Vec<Quantiles>> = vec![Vec::new(); subjects.len() + 1];
     for _ in 0..options.rounds {
-        for (number, rounds) in rounds.iter_mut().enumerate() {
+        let turns = in_turns(rounds.len(), options.seconds_per_round, |number, time, times| {
             let work = if number == 0 { Work::FirstPut } else { Work::ExpectedCommit };
-            let Some(subject) = subjects.get_mut(number.saturating_sub(1)) else { continue };
-            let mut times = Times::new();
-            let seconds = options.seconds_per_round / 2.0;
-            block_on(subject.direct.repeat(work, seconds / 10.0, drop))?;
-            block_on(subject.direct.repeat(work, seconds, |took| times.record(took)))?;
+            let Some(subject) = subjects.get_mut(number.saturating_sub(1)) else { return Ok(()) };
+            block_on(subject.direct.repeat(work, time, |took| times.record(took)))
+        })?;
+        for (rounds, times) in rounds.iter_mut().zip(turns) {
             rounds.extend(times.quantiles());
         }
     }
