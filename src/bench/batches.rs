@@ -43,6 +43,12 @@ impl Batches {
         }
     }
 
+    /// Begins with another key, so that several committers do not write the same ones.
+    pub(super) fn beginning_at(mut self, key: usize) -> Self {
+        self.written = key;
+        self
+    }
+
     pub(super) fn next(&mut self) -> CommitBatch {
         let wall_ns = wall_ns();
         let version =

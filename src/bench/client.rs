@@ -119,8 +119,8 @@ fn follow(options: &ClientOptions, sessions: &mut [Session]) -> Result<(), Bench
     let (warmup, seconds) = (options.warmup_seconds, options.seconds);
     let done = match options.plan {
         Plan::Load => sessions.iter_mut().try_for_each(Session::load),
-        Plan::Commit => repeat(sessions, warmup, false, Session::write)
-            .and_then(|()| repeat(sessions, seconds, true, Session::write)),
+        Plan::Commit => repeat(sessions, warmup, false, |one| one.write().map(drop))
+            .and_then(|()| repeat(sessions, seconds, true, |one| one.write().map(drop))),
         Plan::Mix => repeat(sessions, warmup / 2.0, false, Session::aborted)
             .and_then(|()| repeat(sessions, warmup / 2.0, false, Session::whole))
             .and_then(|()| repeat(sessions, seconds / 2.0, true, Session::aborted))
@@ -169,7 +169,7 @@ fn turn(of: usize) -> usize {
 }
 
 /// One client.
-struct Session {
+pub(super) struct Session {
     client: Client,
     requests: Requests,
     options: ClientOptions,
@@ -181,13 +181,16 @@ struct Session {
 }
 
 /// A refusal ends the transaction and is counted; anything worse ends the measurement.
+#[derive(Debug, thiserror::Error)]
 enum Trouble {
+    #[error("the sidecar refused a transaction")]
     Refused,
+    #[error("{0}")]
     Void(String),
 }
 
 impl Session {
-    fn open(
+    pub(super) fn open(
         context: &ClientContext,
         options: &ClientOptions,
         dir: &Path,
@@ -244,13 +247,30 @@ impl Session {
         Ok(())
     }
 
-    fn write(&mut self) -> Result<(), Trouble> {
+    /// Answers how long the commit took.
+    fn write(&mut self) -> Result<Duration, Trouble> {
         let txn = self.start("start")?;
         for _ in 0..self.options.writes {
             let key = self.random_key();
             self.put("put", &txn, [key].into_iter())?;
         }
-        self.commit(&txn)
+        let began = Instant::now();
+        self.commit(&txn)?;
+        Ok(began.elapsed())
+    }
+
+    /// Lets transactions write until the time is over, and tells how long each commit took.
+    pub(super) fn write_for(
+        &mut self,
+        time: Duration,
+        mut took: impl FnMut(Duration),
+    ) -> Result<(), BenchError> {
+        let began = Instant::now();
+        while began.elapsed() < time {
+            let done = self.write();
+            took(done.map_err(|trouble| BenchError::Answer(trouble.to_string()))?);
+        }
+        Ok(())
     }
 
     fn load(&mut self) -> Result<(), String> {

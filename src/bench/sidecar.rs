@@ -31,6 +31,16 @@ pub(super) enum Kept {
     Anna { routing: String, ip: IpAddr },
 }
 
+impl Kept {
+    /// Of a sidecar with this store: there is one of each.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Memory => "sidecar-memory",
+            Self::Directory(_) | Self::Anna { .. } => "sidecar",
+        }
+    }
+}
+
 /// What a line such as `ready name=text` says under a name.
 pub(super) fn said(line: &str, name: &str) -> Option<String> {
     let mut words = line.split(' ').filter_map(|word| word.split_once('='));
@@ -81,7 +91,7 @@ impl Server {
                 command.args(["anna", "--anna-routing", routing, "--ip", &ip])
             }
         };
-        Self::begin(family, "sidecar", command)
+        Self::begin(family, kept.name(), command)
     }
 
     fn begin(family: &Family, name: &str, mut command: Command) -> Result<Self, BenchError> {

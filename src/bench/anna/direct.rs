@@ -78,16 +78,16 @@ impl Direct {
         Self { client, store, batches, run, made: 0, value }
     }
 
-    /// How long the work took that many times, until the time is over.
+    /// Does the work until the time is over, and tells how long it took each time.
     pub(super) async fn repeat(
         &mut self,
         work: Work,
-        seconds: f64,
-        mut done: impl FnMut(Duration),
+        time: Duration,
+        mut took: impl FnMut(Duration),
     ) -> Result<(), BenchError> {
         let began = Instant::now();
-        while began.elapsed().as_secs_f64() < seconds {
-            done(self.once(work).await?);
+        while began.elapsed() < time {
+            took(self.once(work).await?);
         }
         Ok(())
     }

@@ -7,16 +7,16 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::AnnaOptions;
-use super::direct::{Direct, Work, block_on};
+use super::direct::{Direct, Work, block_on, publish};
 use super::latency::medians;
-use super::place::{Place, Store};
-use super::rate::fill;
+use super::place::{Place, Store, not_done};
 use super::target::Target;
+use super::turns::in_turns;
 use crate::bench::BenchError;
-use crate::bench::batches::Shape;
-use crate::bench::stats::{Quantiles, Times};
+use crate::bench::batches::{Batches, Shape};
+use crate::bench::stats::Quantiles;
 use crate::bench::table::{Table, micros, times as ratio};
-use crate::storage::{LogPosition, LogScope, Storage};
+use crate::storage::{LogPosition, LogScope, Storage, StorageError};
 
 /// Of the progress bar.
 pub(super) const STEPS: usize = 4;
@@ -78,14 +78,14 @@ pub(super) fn measure(
     };
     let mut few = begin("few")?;
     block_on(few.fill(FEW))?;
-    let [early_put, early] = in_turns(&mut [&mut few], options)?[..] else {
+    let [early_put, early] = commits(&mut [&mut few], options)?[..] else {
         return Err(BenchError::Answer("nothing was measured".to_owned()));
     };
     progress.inc(1);
     let mut lots = begin("many")?;
     block_on(lots.fill(many))?;
     progress.inc(1);
-    let [put, late_few, late_many] = in_turns(&mut [&mut few, &mut lots], options)?[..] else {
+    let [put, late_few, late_many] = commits(&mut [&mut few, &mut lots], options)?[..] else {
         return Err(BenchError::Answer("nothing was measured".to_owned()));
     };
     let mut starts = Vec::new();
@@ -97,20 +97,19 @@ pub(super) fn measure(
     Ok(Growth { live_keys: options.keys, early, late, starts })
 }
 
-/// First PUTs, and then commits of each subject, in turns.
-fn in_turns(
+/// First PUTs, and commits of each subject.
+fn commits(
     subjects: &mut [&mut Subject<'_>],
     options: &AnnaOptions,
 ) -> Result<Vec<Quantiles>, BenchError> {
     let mut rounds: Vec<Vec<Quantiles>> = vec![Vec::new(); subjects.len() + 1];
     for _ in 0..options.rounds {
-        for (number, rounds) in rounds.iter_mut().enumerate() {
+        let turns = in_turns(rounds.len(), options.seconds_per_round, |number, time, times| {
             let work = if number == 0 { Work::FirstPut } else { Work::ExpectedCommit };
-            let Some(subject) = subjects.get_mut(number.saturating_sub(1)) else { continue };
-            let mut times = Times::new();
-            let seconds = options.seconds_per_round / 2.0;
-            block_on(subject.direct.repeat(work, seconds / 10.0, drop))?;
-            block_on(subject.direct.repeat(work, seconds, |took| times.record(took)))?;
+            let Some(subject) = subjects.get_mut(number.saturating_sub(1)) else { return Ok(()) };
+            block_on(subject.direct.repeat(work, time, |took| times.record(took)))
+        })?;
+        for (rounds, times) in rounds.iter_mut().zip(turns) {
             rounds.extend(times.quantiles());
         }
     }
@@ -130,8 +129,19 @@ impl<'a> Subject<'a> {
         Ok(Self { place, node, shape, outstanding: options.outstanding, direct, store })
     }
 
+    /// Commits until so many are done, many at once.
     async fn fill(&self, commits: usize) -> Result<(), BenchError> {
-        fill(&self.store, self.shape, self.outstanding, commits).await
+        let of = self.outstanding;
+        let tasks = (0..of).map(|committer| {
+            let first = committer * commits / of;
+            let share = (committer + 1) * commits / of - first;
+            let batches = Batches::new(committer, self.shape).beginning_at(first);
+            tokio::spawn(commit_some(self.store.clone(), batches, share))
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            task.await.map_err(not_done)??;
+        }
+        Ok(())
     }
 
     /// Ends, and starts twice; the first of the two clears up.
@@ -165,6 +175,20 @@ impl<'a> Subject<'a> {
         let read_us = began.elapsed().as_secs_f64() * 1e6;
         Ok((store, Reading { open_us, read_us, commits }))
     }
+}
+
+async fn commit_some(
+    store: Arc<Store>,
+    mut batches: Batches,
+    commits: usize,
+) -> Result<(), StorageError> {
+    for _ in 0..commits {
+        let batch = batches.next();
+        store.expect(&batch.commit.version.writer.base());
+        store.commit(batch.clone()).await?;
+        publish(&store, &batch).await?;
+    }
+    Ok(())
 }
 
 impl Growth {

@@ -7,18 +7,17 @@ use super::AnnaOptions;
 use super::direct::{Direct, Work, block_on};
 use super::place::Place;
 use super::target::Target;
+use super::turns::in_turns;
 use crate::bench::BenchError;
 use crate::bench::batches::Shape;
-use crate::bench::children::Family;
-use crate::bench::client::Plan;
-use crate::bench::sidecar::{Language, Load, Server, load};
-use crate::bench::stats::{Quantiles, Times, median};
+use crate::bench::client::{ClientOptions, Plan, Session};
+use crate::bench::sidecar::Server;
+use crate::bench::stats::{Quantiles, median};
 use crate::bench::table::{Table, micros, times as ratio};
+use crate::transport::ClientContext;
 
 /// A commit may take so many times as long as a first PUT of one of its values.
 const COMMIT_TO_PUT_MAX: f64 = 2.5;
-/// The request that is timed, in the clients' words.
-const COMMIT: &str = "commit";
 
 /// One size of values: medians over the rounds.
 #[derive(Debug, Serialize)]
@@ -40,7 +39,6 @@ struct Figures {
 
 /// Measures with values of one size.
 pub(super) fn measure(
-    family: &Family,
     place: &Place,
     sidecar: &Server,
     options: &AnnaOptions,
@@ -54,33 +52,44 @@ pub(super) fn measure(
     let store = block_on(place.store(&client, &node, 1))?;
     let shape = Shape { writes, value_bytes, keys };
     let mut direct = Direct::new(place, client, store, shape);
-    let mut rounds: Vec<Vec<Quantiles>> = Work::ALL.iter().map(|_| Vec::new()).collect();
-    let mut through = Vec::new();
+    let mut session = session(sidecar, shape)?;
+    // The last one is for the sidecar.
+    let mut rounds: Vec<Vec<Quantiles>> = vec![Vec::new(); Work::ALL.len() + 1];
     for _ in 0..options.rounds {
-        for (work, rounds) in Work::ALL.into_iter().zip(&mut rounds) {
-            let mut times = Times::new();
-            block_on(direct.repeat(work, seconds / 10.0, drop))?;
-            block_on(direct.repeat(work, seconds, |took| times.record(took)))?;
+        let turns = in_turns(rounds.len(), seconds, |number, time, times| {
+            let record = |took| times.record(took);
+            match Work::ALL.get(number) {
+                Some(work) => block_on(direct.repeat(*work, time, record)),
+                None => session.write_for(time, record),
+            }
+        })?;
+        for (rounds, times) in rounds.iter_mut().zip(turns) {
             rounds.extend(times.quantiles());
-        }
-        let work = Load {
-            plan: Plan::Commit,
-            threads: 1,
-            seconds,
-            warmup_seconds: seconds / 10.0,
-            writes,
-            value_bytes,
-            keys,
-        };
-        for round in load(family, &[sidecar], Language::Rust, 1, &work)? {
-            through.extend(round.times.get(COMMIT).copied());
         }
         progress.inc(1);
     }
     let first = rounds.first().map(|rounds| medians(rounds));
-    let figures = |rounds: &[Quantiles]| Figures::new(medians(rounds), first);
-    let direct = Work::ALL.into_iter().zip(&rounds).map(|(work, rounds)| (work, figures(rounds)));
-    Ok(Latency { value_bytes, writes, direct: direct.collect(), sidecar: figures(&through) })
+    let figures = |rounds: &Vec<Quantiles>| Figures::new(medians(rounds), first);
+    let through = rounds.pop().map(|rounds| figures(&rounds));
+    let sidecar = through.unwrap_or_else(|| figures(&Vec::new()));
+    let direct = Work::ALL.into_iter().zip(rounds.iter().map(figures)).collect();
+    Ok(Latency { value_bytes, writes, direct, sidecar })
+}
+
+/// A client of the sidecar in this very thread.
+fn session(sidecar: &Server, shape: Shape) -> Result<Session, BenchError> {
+    let options = ClientOptions {
+        ipc_dir: vec![sidecar.ipc_dir.clone()],
+        name: format!("latency-{}", shape.value_bytes),
+        plan: Plan::Commit,
+        threads: 1,
+        seconds: 0.0,
+        warmup_seconds: 0.0,
+        writes: shape.writes,
+        value_bytes: shape.value_bytes,
+        keys: shape.keys,
+    };
+    Session::open(&ClientContext::default(), &options, &sidecar.ipc_dir, 0)
 }
 
 pub(super) fn medians(rounds: &[Quantiles]) -> Quantiles {

@@ -10,6 +10,7 @@ mod latency;
 mod place;
 mod rate;
 mod target;
+mod turns;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -95,7 +96,7 @@ pub fn run(options: &AnnaOptions) -> Result<AnnaReport, BenchError> {
     let sidecar = Server::sidecar(&family, &place.kept())?;
     let sizes = options.value_bytes.iter();
     let latency = sizes
-        .map(|size| latency::measure(&family, &place, &sidecar, options, *size, &progress))
+        .map(|size| latency::measure(&place, &sidecar, options, *size, &progress))
         .collect::<Result<Vec<_>, _>>()?;
     let rates = rate::measure(&family, &place, &sidecar, options, &progress)?;
     sidecar.process.end();

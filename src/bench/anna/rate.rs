@@ -17,11 +17,11 @@ use crate::anna::lattice::Lattice;
 use crate::bench::batches::{Batches, Shape};
 use crate::bench::children::Family;
 use crate::bench::client::Plan;
-use crate::bench::sidecar::{Language, Load, Server, load};
+use crate::bench::sidecar::{Kept, Language, Load, Server, load};
 use crate::bench::stats::median;
 use crate::bench::table::{Table, times as ratio};
 use crate::bench::{BenchError, system};
-use crate::storage::{Storage, StorageError};
+use crate::storage::Storage;
 
 const VALUE_BYTES: usize = 100;
 /// Transactions should put through this share of what the store does by itself.
@@ -38,6 +38,8 @@ pub(super) struct Rates {
     known_keys: Rate,
     direct: Rate,
     sidecar: Rate,
+    /// Through a sidecar that keeps everything in memory: what is left without a store.
+    in_memory: f64,
 }
 
 /// What was done per second, and what each of these took.
@@ -72,18 +74,23 @@ pub(super) fn measure(
     progress.set_message("rates");
     let client = place.client()?;
     let store = block_on(place.store(&client, "rate", 1))?;
+    let without = Server::sidecar(family, &Kept::Memory)?;
     let (mut new, mut known, mut direct, mut through) = (vec![], vec![], vec![], vec![]);
+    let mut in_memory = Vec::new();
     for round in 0..options.rounds {
         let puts = |round| block_on(puts(place, client.clone(), options, round));
         known.push(puts(None)?);
         new.push(puts(Some(round))?);
         direct.push(block_on(commits(client.clone(), store.clone(), options))?);
         through.push(through_sidecar(family, sidecar, options)?);
+        in_memory.push(through_sidecar(family, &without, options)?.done_per_s);
         progress.inc(2);
     }
     let outstanding = options.outstanding;
     let [new_keys, known_keys, direct, sidecar] = [new, known, direct, through].map(medians);
-    Ok(Rates { outstanding, new_keys, known_keys, direct, sidecar })
+    without.process.end();
+    let in_memory = median(in_memory.into_iter());
+    Ok(Rates { outstanding, new_keys, known_keys, direct, sidecar, in_memory })
 }
 
 fn medians(rounds: Vec<Rate>) -> Rate {
@@ -136,7 +143,9 @@ async fn commits(
 ) -> Result<Rate, BenchError> {
     let shape = Shape { writes: 1, value_bytes: VALUE_BYTES, keys: options.keys };
     let works = (0..options.outstanding).map(|committer| {
-        let (store, mut batches) = (store.clone(), Batches::new(committer, shape));
+        let first = committer * options.keys / options.outstanding;
+        let mut batches = Batches::new(committer, shape).beginning_at(first);
+        let store = store.clone();
         move || {
             let (store, batch) = (store.clone(), batches.next());
             async move {
@@ -213,14 +222,13 @@ fn counted_by(sidecar: &Server) -> Result<Counted, BenchError> {
     let text = status(admin).map_err(system(format!("ask {admin}")))?;
     let (_, body) = text.split_once("\r\n\r\n").ok_or_else(silent)?;
     let status: serde_json::Value = serde_json::from_str(body).map_err(not_done)?;
-    let figure = |name: &str| {
-        let store = status.get("store").and_then(|store| store.get(name));
-        store.and_then(serde_json::Value::as_u64).ok_or_else(silent)
-    };
+    let store = status.get("store").ok_or_else(silent)?;
+    // A store in memory has nothing to count.
+    let figure = |name: &str| store.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0);
     Ok(Counted {
-        operations: figure("keys")?,
-        messages: figure("requests")?,
-        lookups: figure("lookups")?,
+        operations: figure("keys"),
+        messages: figure("requests"),
+        lookups: figure("lookups"),
     })
 }
 
@@ -306,32 +314,8 @@ impl Rates {
                 ratio(self.share(rate)),
             ]);
         }
+        let in_memory = format!("{:.0}/s", self.in_memory);
+        table.row(vec!["transactions, sidecar in memory".to_owned(), in_memory]);
         table.render()
     }
-}
-
-/// Commits until so many are done, many at once.
-pub(super) async fn fill(
-    store: &Arc<Store>,
-    shape: Shape,
-    outstanding: usize,
-    commits: usize,
-) -> Result<(), BenchError> {
-    let tasks = (0..outstanding).map(|committer| {
-        let (store, mut batches) = (store.clone(), Batches::new(committer, shape));
-        let share = commits / outstanding + usize::from(committer < commits % outstanding);
-        tokio::spawn(async move {
-            for _ in 0..share {
-                let batch = batches.next();
-                store.expect(&batch.commit.version.writer.base());
-                store.commit(batch.clone()).await?;
-                publish(&store, &batch).await?;
-            }
-            Ok::<_, StorageError>(())
-        })
-    });
-    for task in tasks.collect::<Vec<_>>() {
-        task.await.map_err(not_done)??;
-    }
-    Ok(())
 }
