@@ -355,7 +355,7 @@ fn limits_are_told_at_once() {
     let result = wait_for(client.put("m", large, Acks::Any));
     assert!(matches!(result, Err(ClientError::TooLarge { .. })));
     assert!(matches!(wait_for(client.get("")), Err(ClientError::BadKey(_))));
-    assert!(matches!(wait_for(client.get(&"k".repeat(20_000))), Err(ClientError::BadKey(_))));
+    assert!(matches!(wait_for(client.get(&"k".repeat(40_000))), Err(ClientError::BadKey(_))));
 }
 
 #[test]
