@@ -375,6 +375,11 @@ def test_what_is_committed_after_the_store_forgot_all_is_found_after_a_restart(
         assert all(tag(raw.receive("commit")).status == COMMITTED for _ in range(commits))
         forgetful.post("/forget")
         raw.write({prefix + "after": b"kept"}, prefix + "id")
+    # The sidecar looks once a second whether the store still knows of its log.
+    reader = Reader(forgetful.routing)
+    until(lambda: reader.get("aft~nodes").error == anna.NO_ERROR)
+    until(lambda: reader.lww(f"aft~g~127.0.0.1:{offset}"))
+    reader.close()
     daemon.kill()
     with Raw(start(*options).ipc) as raw:
         assert raw.get(prefix + "after") == {prefix + "after": b"kept"}

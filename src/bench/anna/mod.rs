@@ -1,8 +1,8 @@
 //! `aft bench anna`: what a transaction costs next to the plain PUTs of the Anna that holds it.
 //!
 //! Anna's own speed is the floor: the same client, the same store and the same sizes, in turns within
-//! one run. Four questions, a file each: how long a commit takes ([`latency`]), how many of them there
-//! can be ([`rate`]), and what becomes of both when the log has grown, and of starting ([`growth`]).
+//! one run. Four questions, a file each: how long a commit takes (`latency`), how many of them there
+//! can be (`rate`), and what becomes of both when the log has grown, and of starting (`growth`).
 
 mod direct;
 mod growth;
