@@ -22,6 +22,7 @@ import pytest
 import zmq
 from aft._wire import aft_pb2 as aft
 from aft._wire import anna_pb2 as anna
+from google.protobuf.message import DecodeError
 
 from daemon import BINARY
 from wire import NoAnswer, lww
@@ -99,6 +100,12 @@ class Reader:
         self.address = f"tcp://{IP}:{port}"
         self.sockets: dict[str, zmq.Socket[bytes]] = {}
 
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         self.context.destroy(linger=0)
 
@@ -152,7 +159,10 @@ class Reader:
         stored = self.lww(key)
         if stored is None:
             return None
-        pair = aft.KeyValuePair.FromString(stored.value)
+        try:
+            pair = aft.KeyValuePair.FromString(stored.value)
+        except DecodeError:
+            return None
         assert (pair.key, pair.timestamp) == (key, stored.timestamp)
         assert pair.tid
         assert pair.mark

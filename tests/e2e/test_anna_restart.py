@@ -129,9 +129,9 @@ def test_kill_dash_nine_in_the_middle_of_commits(
 ) -> None:
     seen: dict[str, Try] = {}
     daemon = serve()
-    for number in range(3):
+    for number in range(2):
         crowd = Crowd(daemon.ipc, f"{prefix}{number}")
-        until(lambda crowd=crowd: crowd.committed > 60, 60)  # type: ignore[misc]
+        until(lambda crowd=crowd: crowd.committed > 40, 60)  # type: ignore[misc]
         daemon.kill()
         seen |= crowd.end()
         daemon = serve()
@@ -255,6 +255,17 @@ def test_what_was_committed_right_before_a_crash_is_published(
     daemon.kill()
     serve()
     store.until_published(values)
+
+
+def test_an_end_right_after_the_last_client_left_is_quick(
+    serve: Callable[..., Daemon], store: Reader, prefix: str
+) -> None:
+    for number in range(15):
+        daemon = serve()
+        with Raw(daemon.ipc) as raw:
+            raw.write({f"{prefix}{number}": b"v"})
+            store.until_published({f"{prefix}{number}": b"v"})
+        assert daemon.terminate(3) == 0
 
 
 def test_timestamps_go_on_after_a_restart(
