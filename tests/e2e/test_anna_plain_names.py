@@ -97,7 +97,8 @@ def test_names_of_ours_and_of_annas_are_not_touched(executor: Raw, store: Reader
         f"ANNA_METADATA{prefix}": b"4",
         prefix + "plain": b"5",
     }
-    assert executor.get(["aft~nodes"]) == {"aft~nodes": None}
+    store.put_object(f"aft~{prefix}foreign", b"v")
+    assert executor.get([f"aft~{prefix}foreign"]) == {f"aft~{prefix}foreign": None}
     executor.write(values)
     assert executor.get(list(values)) == values
     until(lambda: store.published(prefix + "plain"))
