@@ -328,6 +328,29 @@ def test_what_was_not_answered_while_the_store_was_away_takes_effect_once(
     store.until_published(dict.fromkeys(bases, b"first"))
 
 
+def test_what_cannot_be_published_now_is_published_later(
+    server: Server, sidecar: Daemon, store: Reader, prefix: str
+) -> None:
+    keys: list[str] = []
+    with Raw(sidecar.ipc) as raw:
+
+        def commits_without_routing() -> bool:
+            """Where the commit goes is known ahead, where its key's value goes is not."""
+            server.misbehave()
+            keys.append(f"{prefix}{len(keys)}")
+            tid = raw.start().id
+            raw.put({keys[-1]: b"v"}, tid)
+            server.misbehave(no_servers=True)
+            return raw.commit(tid).status == COMMITTED
+
+        until(commits_without_routing, 30)
+        begun = time.monotonic()
+        # It is either tried again and again, or was given up.
+        until(lambda: not sidecar.status()["node"]["store_operations"] or time.monotonic() > begun + 4)
+        server.misbehave()
+        store.until_published({keys[-1]: b"v"})
+
+
 @pytest.fixture
 def forgetful(place: Path) -> Iterator[Server]:
     """A store in memory."""
