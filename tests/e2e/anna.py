@@ -172,9 +172,9 @@ class Reader:
         pair = self.pair(key)
         return pair.value if pair else None
 
-    def until_published(self, values: Mapping[str, bytes]) -> None:
+    def until_published(self, values: Mapping[str, bytes], seconds: float = 10) -> None:
         """Waits until exactly these values stand under their keys' own names."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + seconds
         missing = dict(values)
         while missing := {k: v for k, v in missing.items() if self.published(k) != v}:
             assert time.monotonic() < deadline, f"not there: {[key[:200] for key in missing]}"

@@ -161,7 +161,7 @@ def test_transactions_through_faults(
     with work.running():
         work.progress(20)
         server.misbehave(**FAULTS[fault])
-        work.progress(40)
+        work.progress(30)
         if fault == "misdirected":
             for _ in range(3):
                 server.post("/move", rotate=1)
@@ -355,7 +355,7 @@ def test_what_cannot_be_published_now_is_published_later(
         # It is either tried again and again, or was given up.
         until(lambda: not sidecar.status()["node"]["store_operations"] or time.monotonic() > begun + 4)
         server.misbehave()
-        store.until_published({keys[-1]: b"v"})
+        store.until_published({keys[-1]: b"v"}, 5)
 
 
 @pytest.fixture
