@@ -53,7 +53,7 @@ async fn commit(store: &EmbeddedStore, batch: &CommitBatch) -> Result<(), String
                 assert!(begin.elapsed() < Duration::from_secs(60), "{why}");
                 tokio::task::yield_now().await;
             }
-            Err(StorageError::Refused(why)) => return Err(why),
+            Err(StorageError::Refused(why) | StorageError::Unsuitable(why)) => return Err(why),
             Err(StorageError::Damaged(what)) => panic!("{what}"),
         }
     }

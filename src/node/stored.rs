@@ -60,17 +60,17 @@ impl Node {
         let Some(op) = self.ops.get_mut(id) else {
             return;
         };
-        let never_sent = op.failures == 0 && matches!(error, StorageError::Refused(_));
+        let never_sent = op.failures == 0 && error.is_refusal();
         if let (Purpose::Commit { attempt }, true) = (&op.purpose, never_sent) {
             let attempt = attempt.clone();
             self.close(id);
             return self.commit_refused(turn, &attempt, error);
         }
-        let is_refused = matches!(error, StorageError::Refused(_));
+        let is_hopeless = matches!(error, StorageError::Unsuitable(_));
         op.failures += 1;
         op.last_error = Some(error);
         let is_many = op.failures >= PUBLISH_TRIES && publishing > PUBLICATIONS_MAX;
-        if matches!(op.purpose, Purpose::Publish) && (is_refused || is_many) {
+        if matches!(op.purpose, Purpose::Publish) && (is_hopeless || is_many) {
             self.close(id);
             return;
         }

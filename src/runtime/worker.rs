@@ -136,7 +136,8 @@ impl Worker {
                 self.wake.may_sleep();
                 busy = self.serve_commands() | self.serve_store();
             }
-            let timeout = if busy { Some(Duration::ZERO) } else { self.sleep_for() };
+            let timeout =
+                if busy || self.is_done() { Some(Duration::ZERO) } else { self.sleep_for() };
             self.sockets.wait(timeout, &mut readable);
             self.wake.is_awake();
             for socket in &readable {

@@ -32,12 +32,23 @@ pub enum StorageError {
     /// asked for before without an answer. What became of that earlier call stays open.
     #[error("the store refused: {0}")]
     Refused(String),
+    /// The same, and to ask again is of no use, as what is asked does not fit what the store holds or
+    /// takes.
+    #[error("the store cannot take it: {0}")]
+    Unsuitable(String),
     /// It may or may not have been done. Repeating the identical operation is safe.
     #[error("the store did not confirm: {0}")]
     Unconfirmed(String),
     /// What was read cannot be understood.
     #[error("the store holds damaged data: {0}")]
     Damaged(String),
+}
+
+impl StorageError {
+    /// Nothing was written and nothing will be.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Unsuitable(_))
+    }
 }
 
 /// What a transaction makes durable.

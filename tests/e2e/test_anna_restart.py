@@ -259,7 +259,6 @@ def test_what_was_committed_right_before_a_crash_is_published(
     store.until_published(values)
 
 
-@pytest.mark.xfail(strict=True, reason="the worker sleeps until the drain's time is over")
 def test_the_end_comes_with_the_last_transaction(sidecar: Daemon, prefix: str) -> None:
     with Raw(sidecar.ipc) as raw:
         tid = raw.start().id

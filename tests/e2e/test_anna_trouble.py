@@ -334,7 +334,6 @@ def test_what_was_not_answered_while_the_store_was_away_takes_effect_once(
             assert raw.get(base) == {base: b"first"}
 
 
-@pytest.mark.xfail(strict=True, reason="a publication that could not be sent is given up")
 def test_what_cannot_be_published_now_is_published_later(
     server: Server, sidecar: Daemon, store: Reader, prefix: str
 ) -> None:

@@ -77,9 +77,9 @@ fn write_failed(error: ClientError) -> StorageError {
         // Nothing left this process, or the store said that it did not take it.
         ClientError::TimedOut { sent: false, .. }
         | ClientError::NoServers(_)
-        | ClientError::NotStored { .. }
-        | ClientError::BadKey(_)
-        | ClientError::Overloaded
-        | ClientError::TooLarge { .. } => StorageError::Refused(error.to_string()),
+        | ClientError::Overloaded => StorageError::Refused(error.to_string()),
+        ClientError::NotStored { .. } | ClientError::BadKey(_) | ClientError::TooLarge { .. } => {
+            StorageError::Unsuitable(error.to_string())
+        }
     }
 }

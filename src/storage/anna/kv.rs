@@ -28,7 +28,7 @@ pub trait KeyValue: Send + Sync + 'static {
     /// Merges a value into a key's.
     ///
     /// # Errors
-    /// [`StorageError::Refused`] if it was not written and never will be;
+    /// [`StorageError::Refused`] or [`StorageError::Unsuitable`] if it was not written and never will be;
     /// [`StorageError::Unconfirmed`] if it may have been, or may be soon.
     async fn put(&self, key: &str, value: Lattice) -> Result<(), StorageError>;
 

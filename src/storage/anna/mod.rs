@@ -255,9 +255,7 @@ impl<K: KeyValue> AnnaStore<K> {
         let put = self.kv.put(&name, outcome);
         match join(put, self.log.flush(&*self.kv, slot)).await {
             (Ok(()), Ok(())) => Ok(()),
-            (Err(error @ StorageError::Refused(_)), _) => {
-                Err(self.not_sent(commit, was_sent, error))
-            }
+            (Err(error), _) if error.is_refusal() => Err(self.not_sent(commit, was_sent, error)),
             (Err(error), _) => Err(error),
             // The outcome is there; only the log is to be written again.
             (Ok(()), Err(error)) => Err(StorageError::Unconfirmed(error.to_string())),
@@ -422,7 +420,11 @@ impl<K: KeyValue> Storage for AnnaStore<K> {
         version: &Version,
         value: &Bytes,
     ) -> Result<(), StorageError> {
-        self.put_plain(key, version, value).await?;
+        let put = self.put_plain(key, version, value).await;
+        if let Err(StorageError::Unsuitable(why)) = &put {
+            tracing::warn!("{key} is not published: {why}");
+        }
+        put?;
         match self.log.published(&version.writer) {
             Some(slot) => self.log.flush(&*self.kv, slot).await,
             None => Ok(()),

@@ -168,7 +168,7 @@ impl<K: KeyValue> AnnaStore<K> {
             if let Some(value) = value {
                 match self.put_plain(key, version, &value).await {
                     // Another type stands there: not ours to change.
-                    Ok(()) | Err(StorageError::Refused(_)) => {}
+                    Ok(()) | Err(StorageError::Unsuitable(_)) => {}
                     Err(error) => return Err(error),
                 }
             }
