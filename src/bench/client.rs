@@ -181,11 +181,8 @@ pub(super) struct Session {
 }
 
 /// A refusal ends the transaction and is counted; anything worse ends the measurement.
-#[derive(Debug, thiserror::Error)]
 enum Trouble {
-    #[error("the sidecar refused a transaction")]
     Refused,
-    #[error("{0}")]
     Void(String),
 }
 
@@ -259,7 +256,8 @@ impl Session {
         Ok(began.elapsed())
     }
 
-    /// Lets transactions write until the time is over, and tells how long each commit took.
+    /// Lets transactions write until the time is over, and tells how long each commit took that was
+    /// not refused.
     pub(super) fn write_for(
         &mut self,
         time: Duration,
@@ -267,8 +265,11 @@ impl Session {
     ) -> Result<(), BenchError> {
         let began = Instant::now();
         while began.elapsed() < time {
-            let done = self.write();
-            took(done.map_err(|trouble| BenchError::Answer(trouble.to_string()))?);
+            match self.write() {
+                Ok(time) => took(time),
+                Err(Trouble::Refused) => {}
+                Err(Trouble::Void(why)) => return Err(BenchError::Answer(why)),
+            }
         }
         Ok(())
     }

@@ -20,6 +20,9 @@ use crate::storage::anna::{
 /// Where all nodes are named.
 const NODES: &str = "aft~nodes";
 
+/// Longer than Anna's own pauses, of seconds when it has served some millions of requests.
+const WITHIN: Duration = Duration::from_secs(30);
+
 /// A store without a sidecar.
 pub(super) type Store = AnnaStore<Unlisted>;
 
@@ -56,7 +59,8 @@ impl Place {
 
     pub(super) fn client(&self) -> Result<Client, BenchError> {
         let routing = parse_routing(&self.routing).map_err(not_done)?;
-        let config = ClientConfig { ip: self.ip, routing, ..ClientConfig::default() };
+        let config =
+            ClientConfig { ip: self.ip, routing, within: WITHIN, ..ClientConfig::default() };
         Client::open(config).map_err(not_done)
     }
 
