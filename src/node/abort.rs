@@ -20,7 +20,7 @@ impl Node {
         match self.ended.decided(&base) {
             Some(Decided::Committed(_)) => {
                 let id = txn.to_string();
-                turn.reply(ticket, Answer::Decided { id, committed: true, why: None });
+                turn.reply(ticket, Answer::Decided { id, committed: true, why: None, token: None });
             }
             // It cannot take effect any more, whatever becomes of its id.
             _ if self.ended.why_aborted(txn).is_some() => {
@@ -34,5 +34,5 @@ impl Node {
 }
 
 fn aborted(txn: &AttemptId, why: Option<Refusal>) -> Answer {
-    Answer::Decided { id: txn.to_string(), committed: false, why }
+    Answer::Decided { id: txn.to_string(), committed: false, why, token: None }
 }

@@ -104,7 +104,7 @@ impl Node {
             let answer = match waiter.wants {
                 Wants::Outcome(asked) => {
                     let id = asked.to_string();
-                    Answer::Decided { id, committed: false, why: Some(why.clone()) }
+                    Answer::Decided { id, committed: false, why: Some(why.clone()), token: None }
                 }
                 Wants::Start(_) => Answer::Undecided { id: String::new(), why: why.clone() },
                 Wants::Put(_) => Answer::Refused(why.clone()),
@@ -148,7 +148,7 @@ impl Node {
             Some(Decided::Aborted) => {
                 let why = Some(self.why_gone(txn));
                 let id = txn.to_string();
-                turn.reply(ticket, Answer::Decided { id, committed: false, why });
+                turn.reply(ticket, Answer::Decided { id, committed: false, why, token: None });
             }
             None => self.settle(turn, ticket, txn),
         }
@@ -188,7 +188,7 @@ impl Node {
         self.note_outcome(turn, &txn.base(), outcome);
         let committed = matches!(outcome, Outcome::Committed(_));
         let why = (!committed).then(|| self.why_gone(txn));
-        turn.reply(ticket, Answer::Decided { id: txn.to_string(), committed, why });
+        turn.reply(ticket, Answer::Decided { id: txn.to_string(), committed, why, token: None });
     }
 
     /// Learns how an id ended. A commit that is news here (sent by an incarnation that died before it
@@ -217,10 +217,10 @@ impl Node {
         let why = if is_committed { None } else { Some(Refusal::SettledAborted) };
         let answer = match waiter.wants {
             Wants::Outcome(asked) => {
-                Answer::Decided { id: asked.to_string(), committed: is_committed, why }
+                Answer::Decided { id: asked.to_string(), committed: is_committed, why, token: None }
             }
             Wants::Start(base) => {
-                Answer::Decided { id: base.to_string(), committed: is_committed, why }
+                Answer::Decided { id: base.to_string(), committed: is_committed, why, token: None }
             }
             Wants::Put(results) if is_committed => Answer::Written(results),
             Wants::Put(_) => Answer::Refused(Refusal::SettledAborted),
@@ -230,5 +230,5 @@ impl Node {
 }
 
 fn committed(txn: &AttemptId) -> Answer {
-    Answer::Decided { id: txn.to_string(), committed: true, why: None }
+    Answer::Decided { id: txn.to_string(), committed: true, why: None, token: None }
 }

@@ -178,6 +178,7 @@ impl Node {
         match message {
             PeerMessage::Commits(batch) => self.heard_commits(turn, batch),
             PeerMessage::Resend(resend) => self.resend(turn, &resend),
+            _ => {}
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::effect::Answer;
 use super::event::Ticket;
-use super::{Node, Refusal, Turn};
+use super::{Address, Node, Refusal, Turn};
 use crate::txn::AttemptId;
 
 impl Node {
@@ -12,9 +12,9 @@ impl Node {
         turn: &mut Turn<'_>,
         ticket: Ticket,
         txn: &AttemptId,
-        upstream: String,
+        upstream: Address,
     ) {
-        let answer = if upstream != *self.config.address {
+        let answer = if upstream != self.config.address {
             Answer::Refused(Refusal::NoSuchPeer(upstream))
         } else {
             match self.use_attempt(turn, txn) {

@@ -50,7 +50,10 @@ use values::{Absent, Values};
 pub use config::NodeConfig;
 pub use effect::{Answer, Ask, Effect, End, ReadValue, Source};
 pub use event::{Event, Now, OpId, StoreResult, Ticket};
-pub use peer::{Address, Batch, Origin, PeerMessage, Resend};
+pub use peer::{
+    Address, Batch, Collect, Collected, Forward, Forwarded, HandOver, HandedOver, Holder, Origin,
+    Over, PeerMessage, Queried, Query, Resend, Token, View, Visit,
+};
 pub use refusal::{Advice, Refusal};
 
 /// The state of one node. See the [module's page](self).
@@ -170,11 +173,11 @@ impl Node {
         match event {
             Event::Members(members) => self.set_members(members),
             Event::Peer(message) => self.heard(turn, message),
-            Event::Start { ticket, id } => self.start(turn, ticket, id),
+            Event::Start { ticket, id, .. } => self.start(turn, ticket, id),
             Event::Get { ticket, txn, keys } => self.get(turn, ticket, txn, keys),
             Event::Put { ticket, txn: Some(txn), writes } => self.put(turn, ticket, &txn, writes),
             Event::Put { ticket, txn: None, writes } => self.put_alone(turn, ticket, writes),
-            Event::Commit { ticket, txn } => self.commit(turn, ticket, &txn),
+            Event::Commit { ticket, txn, .. } => self.commit(turn, ticket, &txn),
             Event::Abort { ticket, txn } => self.abort(turn, ticket, &txn),
             Event::Continue { ticket, txn, upstream } => {
                 self.continue_from(turn, ticket, &txn, upstream);

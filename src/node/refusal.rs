@@ -1,5 +1,6 @@
 //! Why something that was asked for is not done, and what the asker should do about it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::storage::{LatticeType, StorageError};
@@ -104,7 +105,7 @@ pub enum Refusal {
     #[error(
         "node {0} is not a peer of this node, so the transaction cannot be continued from there"
     )]
-    NoSuchPeer(String),
+    NoSuchPeer(Arc<str>),
 
     /// All running transactions together hold too much.
     #[error(

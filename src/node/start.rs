@@ -119,7 +119,7 @@ impl Node {
         };
         let committed = matches!(decided, Decided::Committed(_));
         let why = (!committed).then_some(Refusal::SettledAborted);
-        turn.reply(ticket, Answer::Decided { id: base.to_string(), committed, why });
+        turn.reply(ticket, Answer::Decided { id: base.to_string(), committed, why, token: None });
         true
     }
 

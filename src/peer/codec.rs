@@ -39,6 +39,15 @@ pub(super) fn encode(message: &PeerMessage) -> Vec<u8> {
             last: batch.last,
             resend: false,
         },
+        PeerMessage::HandOver(_)
+        | PeerMessage::HandedOver(_)
+        | PeerMessage::Query(_)
+        | PeerMessage::Queried(_)
+        | PeerMessage::Collect(_)
+        | PeerMessage::Collected(_)
+        | PeerMessage::Over(_)
+        | PeerMessage::Forward(_)
+        | PeerMessage::Forwarded(_) => return Vec::new(),
         PeerMessage::Resend(resend) => TransactionList {
             records: Vec::new(),
             origin: resend.asker.to_string(),

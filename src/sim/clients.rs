@@ -181,7 +181,7 @@ impl Client {
 
     fn ask_start(world: &mut World<'_>, id: Option<BaseId>) -> (Ticket, Asked) {
         let named = id.clone();
-        let ticket = world.request(|ticket| Event::Start { ticket, id: named });
+        let ticket = world.request(|ticket| Event::Start { ticket, id: named, after: Vec::new() });
         (ticket, Asked::Start { id })
     }
 
@@ -217,7 +217,7 @@ impl Client {
         txn: AttemptId,
     ) -> (Ticket, Asked) {
         client(world, me).state = State::InDoubt;
-        let ticket = world.request(|ticket| Event::Commit { ticket, txn });
+        let ticket = world.request(|ticket| Event::Commit { ticket, txn, addresses: Vec::new() });
         (ticket, Asked::Outcome { place })
     }
 

@@ -16,7 +16,7 @@ pub struct ForeignPin {
 }
 
 /// Which version of a key a transaction has read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pinned {
     /// The version that this commit wrote.
     Committed(Arc<Commit>),

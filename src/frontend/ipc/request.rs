@@ -148,7 +148,9 @@ fn start(message: &Bytes, directory: &Directory) -> Request {
     let endpoint = address::check(address, directory).map_err(Refused::silent)?;
     let pending = Pending { endpoint, asked: Asked::Start };
     match id.map(BaseId::parse).transpose() {
-        Ok(id) => Ok((pending, Box::new(move |ticket| Event::Start { ticket, id }))),
+        Ok(id) => {
+            Ok((pending, Box::new(move |ticket| Event::Start { ticket, id, after: Vec::new() })))
+        }
         Err(why) => Err(Refused(why.into(), Some(pending))),
     }
 }
@@ -175,7 +177,10 @@ fn commit(message: Bytes, directory: &Directory) -> Request {
     let endpoint = address::check(&request.response_address, directory).map_err(Refused::silent)?;
     let pending = Pending { endpoint, asked: Asked::Commit { id: request.tid.clone() } };
     match AttemptId::parse(&request.tid) {
-        Ok(txn) => Ok((pending, Box::new(move |ticket| Event::Commit { ticket, txn }))),
+        Ok(txn) => Ok((
+            pending,
+            Box::new(move |ticket| Event::Commit { ticket, txn, addresses: Vec::new() }),
+        )),
         Err(why) => Err(Refused(why.into(), Some(pending))),
     }
 }
@@ -187,7 +192,7 @@ fn continue_from(message: Bytes, directory: &Directory) -> Request {
     })?;
     let endpoint = address::check(&request.response_address, directory).map_err(Refused::silent)?;
     let pending = Pending { endpoint, asked: Asked::Continue };
-    let upstream = request.address;
+    let upstream = request.address.into();
     match AttemptId::parse(&request.tid) {
         Ok(txn) => Ok((pending, Box::new(move |ticket| Event::Continue { ticket, txn, upstream }))),
         Err(why) => Err(Refused(why.into(), Some(pending))),
