@@ -9,12 +9,23 @@ use crate::txn::AttemptId;
 
 impl Node {
     pub(super) fn abort(&mut self, turn: &mut Turn<'_>, ticket: Ticket, txn: &AttemptId) {
-        if self.wait_for(turn, txn, ticket, Wants::Outcome(txn.clone())) {
+        if matches!(self.attempts.get(txn), Some(a) if matches!(a.phase, Phase::Committing { .. }))
+        {
+            self.wait_for(turn, txn, ticket, Wants::Outcome(txn.clone()));
             return;
         }
-        if matches!(self.attempts.get(txn), Some(a) if matches!(a.phase, Phase::Running { .. })) {
-            self.end_aborted(turn, txn, Refusal::AbortedByClient);
-            return turn.reply(ticket, aborted(txn, None));
+        match self.attempts.get(txn) {
+            Some(attempt) if attempt.travel.stayed_here() => {
+                self.end_aborted(turn, txn, Refusal::AbortedByClient);
+                return turn.reply(ticket, aborted(txn, None));
+            }
+            // Another node may be committing it.
+            Some(_) => {
+                self.give_up_attempt(turn, txn, Refusal::AbortedByClient);
+                self.wait_for(turn, txn, ticket, Wants::Outcome(txn.clone()));
+                return;
+            }
+            None => {}
         }
         let base = txn.base();
         match self.ended.decided(&base) {
@@ -23,8 +34,8 @@ impl Node {
                 turn.reply(ticket, Answer::Decided { id, committed: true, why: None, token: None });
             }
             // It cannot take effect any more, whatever becomes of its id.
-            _ if self.ended.why_aborted(txn).is_some() => {
-                let why = self.ended.why_aborted(txn).cloned();
+            _ if self.ended.why_without_effect(txn).is_some() => {
+                let why = self.ended.why_without_effect(txn).cloned();
                 turn.reply(ticket, aborted(txn, why));
             }
             Some(Decided::Aborted) => turn.reply(ticket, aborted(txn, None)),

@@ -5,47 +5,102 @@
 //! attempt, a failure to confirm is answered by sending the identical batch again, and a client that
 //! cannot wait is told that the outcome is not known yet.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::attempts::{Phase, Waiter, Wants};
+use super::calls::Continuation;
 use super::effect::{Answer, Effect, End};
 use super::event::Ticket;
 use super::ops::Purpose;
+use super::peer::{Address, Origin, Token};
 use super::{Ask, Decided, Node, Refusal, Turn};
 use crate::storage::{CommitBatch, StorageError};
 use crate::txn::{AttemptId, BaseId, Commit, Key, Outcome, Version, WrittenKey};
 
 impl Node {
-    pub(super) fn commit(&mut self, turn: &mut Turn<'_>, ticket: Ticket, txn: &AttemptId) {
-        match self.attempts.get(txn) {
-            Some(attempt) if matches!(attempt.phase, Phase::Committing { .. }) => {}
-            Some(attempt) if attempt.writes.is_empty() => {
-                self.end_read_only(turn, txn);
-                return turn.reply(ticket, committed(txn));
+    pub(super) fn commit(
+        &mut self,
+        turn: &mut Turn<'_>,
+        ticket: Ticket,
+        txn: &AttemptId,
+        mut named: Vec<Address>,
+    ) {
+        named.retain(|node| *node != self.config.address && self.config.has_peers);
+        let Some(attempt) = self.attempts.get(txn) else {
+            return self.commit_unknown(turn, ticket, txn, named);
+        };
+        let travel = &attempt.travel;
+        match &attempt.phase {
+            Phase::Committing { .. } | Phase::Preparing(_) => {}
+            Phase::HandedOut { coordinator, .. } => {
+                let to = coordinator.node.clone();
+                return self.forward(turn, ticket, txn, to, named);
             }
-            Some(_) => self.send_commit(turn, txn),
-            None => return self.commit_again(turn, ticket, txn),
+            Phase::Running { .. } => {
+                if let Some(to) = travel.ahead.iter().rfind(|node| !named.contains(node)).cloned() {
+                    return self.forward(turn, ticket, txn, to, named);
+                }
+                if !named.is_empty() || !travel.stayed_here() {
+                    self.prepare(txn, named);
+                } else if attempt.writes.is_empty() {
+                    self.end_read_only(turn, txn);
+                    return turn.reply(ticket, committed(txn));
+                } else {
+                    self.send_commit(turn, txn);
+                }
+            }
         }
         self.wait_for(turn, txn, ticket, Wants::Outcome(txn.clone()));
+        self.prepare_on(turn, txn);
+    }
+
+    /// The attempt does not run here. It may run on the nodes that the client names.
+    fn commit_unknown(
+        &mut self,
+        turn: &mut Turn<'_>,
+        ticket: Ticket,
+        txn: &AttemptId,
+        named: Vec<Address>,
+    ) {
+        let is_open = !self.ended.is_over(txn) && self.attempts.current(&txn.base()).is_none();
+        match named.first().cloned() {
+            Some(node) if is_open => {
+                self.ask_for(turn, txn, node, Continuation::Commit(ticket, named));
+            }
+            _ => self.commit_again(turn, ticket, txn),
+        }
     }
 
     /// Fixes the write set and the timestamp, and sends both to the store.
     pub(super) fn send_commit(&mut self, turn: &mut Turn<'_>, txn: &AttemptId) {
+        let own = self.attempts.take_writes(txn);
         let Some(attempt) = self.attempts.get_mut(txn) else {
             return;
         };
         let sent = Phase::Committing { waiters: Vec::new() };
-        if let Phase::Running { timer } = std::mem::replace(&mut attempt.phase, sent) {
-            self.timers.cancel(timer);
+        let (waiters, mut writes) = match std::mem::replace(&mut attempt.phase, sent) {
+            Phase::Preparing(prepare) => (prepare.waiters, prepare.values),
+            Phase::Running { timer } => {
+                self.timers.cancel(timer);
+                (Vec::new(), BTreeMap::new())
+            }
+            other => return attempt.phase = other,
+        };
+        // Of a key that was written on several nodes, one value counts.
+        let held = &attempt.travel.held;
+        writes.extend(own.into_writes().filter(|(key, _)| !held.contains_key(key)));
+        attempt.phase = Phase::Committing { waiters };
+        if writes.is_empty() {
+            return self.end_read_only(turn, txn);
         }
         self.clock.observe(attempt.reads.newest());
         self.clock.observe(self.index.newest());
         let timestamp = self.clock.next(turn.now.wall_ns);
         let version = Version { timestamp, writer: txn.clone() };
-        let writes = self.attempts.take_writes(txn);
-        let batch = self.batch(version, writes.into_writes());
+        let batch = self.batch(version, writes.into_iter());
         let purpose = Purpose::Commit { attempt: txn.clone() };
         self.ask(turn, Ask::Commit(batch), purpose, None);
     }
@@ -72,10 +127,12 @@ impl Node {
     ) {
         let base = txn.base();
         self.note_outcome(turn, &base, &outcome);
-        let waiters = self.take_waiters(txn);
-        match outcome {
-            Outcome::Committed(commit) if commit.version.writer == *txn => {
-                self.tell(turn, &batch.commit);
+        let others = self.attempts.get(txn).map(|a| a.travel.others()).unwrap_or_default();
+        let waiters = self.forget_attempt(txn);
+        let mut place = None;
+        match &outcome {
+            Outcome::Committed(commit) if *commit == batch.commit => {
+                place = Some((self.config.origin(), self.tell(turn, &batch.commit)));
                 self.keep_values(turn, &batch);
                 let end = End::Committed(batch.commit);
                 turn.effects.push(Effect::Ended { attempt: txn.clone(), end });
@@ -84,9 +141,51 @@ impl Node {
             Outcome::Committed(_) => self.note_lost(turn, txn, Refusal::Fenced),
             Outcome::Aborted => self.note_lost(turn, txn, Refusal::SettledAborted),
         }
+        self.tell_outcome(turn, txn, others, &outcome);
         for waiter in waiters {
-            self.answer_waiter(turn, txn, waiter);
+            self.answer_waiter(turn, txn, waiter, place.clone());
         }
+    }
+
+    /// The store has decided the id of an attempt that could not go on.
+    pub(super) fn gave_up(
+        &mut self,
+        turn: &mut Turn<'_>,
+        txn: &AttemptId,
+        why: Refusal,
+        outcome: &Outcome,
+    ) {
+        self.note_outcome(turn, &txn.base(), outcome);
+        let others = self.attempts.get(txn).map(|a| a.travel.others()).unwrap_or_default();
+        let waiters = self.forget_attempt(txn);
+        let end = match outcome {
+            Outcome::Committed(_) => End::Elsewhere,
+            Outcome::Aborted => {
+                self.ended.note_aborted(txn.clone(), why.clone(), false);
+                End::Aborted(why)
+            }
+        };
+        turn.effects.push(Effect::Ended { attempt: txn.clone(), end });
+        self.tell_outcome(turn, txn, others, outcome);
+        for waiter in waiters {
+            self.answer_waiter(turn, txn, waiter, None);
+        }
+    }
+
+    fn tell_outcome(
+        &self,
+        turn: &mut Turn<'_>,
+        txn: &AttemptId,
+        others: BTreeSet<Address>,
+        outcome: &Outcome,
+    ) {
+        let end = match outcome {
+            Outcome::Committed(commit) if commit.version.writer == *txn => {
+                Some(Some(commit.clone()))
+            }
+            _ => None,
+        };
+        self.tell_over(turn, txn, others, end);
     }
 
     /// The store will never hold the record of this attempt. Its id stays open.
@@ -97,7 +196,11 @@ impl Node {
         error: StorageError,
     ) {
         let why = Refusal::NotStored(error);
-        let waiters = self.take_waiters(txn);
+        if self.attempts.get(txn).is_some_and(|attempt| !attempt.travel.stayed_here()) {
+            let purpose = Purpose::GiveUp { attempt: txn.clone(), why };
+            return self.ask(turn, Ask::SettleAborted(txn.base()), purpose, None);
+        }
+        let waiters = self.forget_attempt(txn);
         self.note_lost(turn, txn, why.clone());
         for waiter in waiters {
             self.timers.cancel(waiter.timer);
@@ -114,7 +217,7 @@ impl Node {
     }
 
     fn note_lost(&mut self, turn: &mut Turn<'_>, txn: &AttemptId, why: Refusal) {
-        self.ended.note_aborted(txn.clone(), why.clone());
+        self.ended.note_aborted(txn.clone(), why.clone(), false);
         turn.effects.push(Effect::Ended { attempt: txn.clone(), end: End::Aborted(why) });
     }
 
@@ -131,14 +234,15 @@ impl Node {
     }
 
     fn end_read_only(&mut self, turn: &mut Turn<'_>, txn: &AttemptId) {
-        if let Some(attempt) = self.attempts.remove(txn)
-            && let Phase::Running { timer } = attempt.phase
-        {
-            self.timers.cancel(timer);
-        }
+        let others = self.attempts.get(txn).map(|a| a.travel.others()).unwrap_or_default();
+        let waiters = self.forget_attempt(txn);
         // It has no effect, so nothing is stored; but asking again should give the same answer.
         self.ended.decide(txn.base(), Decided::Committed(txn.clone()));
         turn.effects.push(Effect::Ended { attempt: txn.clone(), end: End::ReadOnly });
+        self.tell_over(turn, txn, others, Some(None));
+        for waiter in waiters {
+            self.answer_waiter(turn, txn, waiter, None);
+        }
     }
 
     /// A commit of an attempt that does not run here.
@@ -158,6 +262,11 @@ impl Node {
     /// aborted for good. An id that another attempt still works at is left open.
     pub(super) fn settle(&mut self, turn: &mut Turn<'_>, ticket: Ticket, txn: &AttemptId) {
         let base = txn.base();
+        if self.attempts.get(txn).is_some() {
+            self.give_up_attempt(turn, txn, Refusal::Undecided);
+            self.wait_for(turn, txn, ticket, Wants::Outcome(txn.clone()));
+            return;
+        }
         if let Some(current) = self.attempts.current(&base).cloned() {
             if !self.wait_for(turn, &current, ticket, Wants::Outcome(txn.clone())) {
                 let why = Refusal::Superseded;
@@ -204,23 +313,25 @@ impl Node {
         self.ended.decide(base.clone(), decided);
     }
 
-    fn take_waiters(&mut self, txn: &AttemptId) -> Vec<Waiter> {
-        match self.attempts.remove(txn).map(|attempt| attempt.phase) {
-            Some(Phase::Committing { waiters }) => waiters,
-            _ => Vec::new(),
-        }
-    }
-
-    fn answer_waiter(&mut self, turn: &mut Turn<'_>, txn: &AttemptId, waiter: Waiter) {
+    /// Tells a request how the id of its attempt was decided. `place` names the commit, if it is known.
+    pub(super) fn answer_waiter(
+        &mut self,
+        turn: &mut Turn<'_>,
+        txn: &AttemptId,
+        waiter: Waiter,
+        place: Option<(Origin, u64)>,
+    ) {
         self.timers.cancel(waiter.timer);
         let is_committed = matches!(self.ended.decided(&txn.base()), Some(Decided::Committed(_)));
-        let why = if is_committed { None } else { Some(Refusal::SettledAborted) };
+        let known = self.ended.why_aborted(txn).cloned().unwrap_or(Refusal::SettledAborted);
+        let why = if is_committed { None } else { Some(known) };
+        let token = is_committed.then(|| Token { attempt: txn.clone(), place });
         let answer = match waiter.wants {
             Wants::Outcome(asked) => {
-                Answer::Decided { id: asked.to_string(), committed: is_committed, why, token: None }
+                Answer::Decided { id: asked.to_string(), committed: is_committed, why, token }
             }
             Wants::Start(base) => {
-                Answer::Decided { id: base.to_string(), committed: is_committed, why, token: None }
+                Answer::Decided { id: base.to_string(), committed: is_committed, why, token }
             }
             Wants::Put(results) if is_committed => Answer::Written(results),
             Wants::Put(_) => Answer::Refused(Refusal::SettledAborted),
@@ -230,5 +341,6 @@ impl Node {
 }
 
 fn committed(txn: &AttemptId) -> Answer {
-    Answer::Decided { id: txn.to_string(), committed: true, why: None, token: None }
+    let token = Some(Token { attempt: txn.clone(), place: None });
+    Answer::Decided { id: txn.to_string(), committed: true, why: None, token }
 }

@@ -82,6 +82,8 @@ pub enum End {
     Committed(Arc<Commit>),
     /// It committed without having written.
     ReadOnly,
+    /// Another node has ended it.
+    Elsewhere,
     /// It took no effect.
     Aborted(Refusal),
 }

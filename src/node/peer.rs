@@ -54,6 +54,8 @@ pub struct Batch {
     pub first: u64,
     /// The last one. One less than `first` if nothing is new.
     pub last: u64,
+    /// Numbers up to this one are not told any more: they stand in the store's log.
+    pub in_log_to: u64,
     /// The commits. Those of the numbers that are missing were overwritten by later ones, key by key.
     pub commits: Vec<Arc<Commit>>,
 }
@@ -114,6 +116,8 @@ pub struct HandOver {
     pub reply_to: Address,
     /// Who asks; not known of the original's nodes.
     pub asker: Option<Origin>,
+    /// Names the question to its asker; later ones have greater numbers.
+    pub number: u64,
     /// The transaction.
     pub attempt: AttemptId,
 }
@@ -205,6 +209,8 @@ pub struct Forward {
     pub number: u64,
     /// The transaction.
     pub attempt: AttemptId,
+    /// Nodes whose branches are to be merged before.
+    pub addresses: Vec<Address>,
     /// Over how many nodes this came.
     pub hops: u32,
 }

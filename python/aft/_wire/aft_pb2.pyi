@@ -19,7 +19,8 @@ LOG_STATE_VOID: LogState
 RUNNING: TransactionStatus
 
 class AftCommitRequest(_message.Message):
-    __slots__ = ["hops", "incarnation", "node", "number", "record", "responseAddress", "step", "visit"]
+    __slots__ = ["addresses", "hops", "incarnation", "node", "number", "record", "responseAddress", "step", "visit"]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     HOPS_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +29,7 @@ class AftCommitRequest(_message.Message):
     RESPONSEADDRESS_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     VISIT_FIELD_NUMBER: _ClassVar[int]
+    addresses: _containers.RepeatedScalarFieldContainer[str]
     hops: int
     incarnation: str
     node: str
@@ -36,19 +38,21 @@ class AftCommitRequest(_message.Message):
     responseAddress: str
     step: CommitStep
     visit: Visit
-    def __init__(self, record: _Optional[_Union[TransactionRecord, _Mapping]] = ..., responseAddress: _Optional[str] = ..., step: _Optional[_Union[CommitStep, str]] = ..., number: _Optional[int] = ..., node: _Optional[str] = ..., incarnation: _Optional[str] = ..., visit: _Optional[_Union[Visit, _Mapping]] = ..., hops: _Optional[int] = ...) -> None: ...
+    def __init__(self, record: _Optional[_Union[TransactionRecord, _Mapping]] = ..., responseAddress: _Optional[str] = ..., step: _Optional[_Union[CommitStep, str]] = ..., number: _Optional[int] = ..., node: _Optional[str] = ..., incarnation: _Optional[str] = ..., visit: _Optional[_Union[Visit, _Mapping]] = ..., hops: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AftCommitResponse(_message.Message):
-    __slots__ = ["error", "number", "status", "values"]
+    __slots__ = ["error", "number", "status", "step", "values"]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
     error: str
     number: int
     status: TransactionStatus
+    step: CommitStep
     values: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, number: _Optional[int] = ..., error: _Optional[str] = ..., values: _Optional[_Iterable[bytes]] = ..., status: _Optional[_Union[TransactionStatus, str]] = ...) -> None: ...
+    def __init__(self, number: _Optional[int] = ..., error: _Optional[str] = ..., values: _Optional[_Iterable[bytes]] = ..., status: _Optional[_Union[TransactionStatus, str]] = ..., step: _Optional[_Union[CommitStep, str]] = ...) -> None: ...
 
 class AftQuery(_message.Message):
     __slots__ = ["incarnation", "key", "number", "responseAddress", "tid"]
@@ -210,20 +214,22 @@ class TransactionIdList(_message.Message):
     def __init__(self, ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class TransactionList(_message.Message):
-    __slots__ = ["first", "incarnation", "last", "origin", "records", "resend"]
+    __slots__ = ["first", "inLogTo", "incarnation", "last", "origin", "records", "resend"]
     FIRST_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    INLOGTO_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     RESEND_FIELD_NUMBER: _ClassVar[int]
     first: int
+    inLogTo: int
     incarnation: str
     last: int
     origin: str
     records: _containers.RepeatedCompositeFieldContainer[TransactionRecord]
     resend: bool
-    def __init__(self, records: _Optional[_Iterable[_Union[TransactionRecord, _Mapping]]] = ..., origin: _Optional[str] = ..., incarnation: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., resend: bool = ...) -> None: ...
+    def __init__(self, records: _Optional[_Iterable[_Union[TransactionRecord, _Mapping]]] = ..., origin: _Optional[str] = ..., incarnation: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., inLogTo: _Optional[int] = ..., resend: bool = ...) -> None: ...
 
 class TransactionRecord(_message.Message):
     __slots__ = ["commits", "depth", "error", "fresh", "held", "id", "incarnation", "missing", "readSet", "reads", "replicaId", "status", "timestamp", "visited", "writeSet"]
