@@ -58,12 +58,6 @@ fn no_promise_is_broken_on_a_simulated_anna() {
 }
 
 #[test]
-fn a_node_that_does_not_wait_for_late_writes_is_caught() {
-    let caught = |seed| !run_on_anna(seed, Some(Flaw::Hasty)).violations.is_empty();
-    assert!((0..10 * CANARY_SEEDS).any(caught));
-}
-
-#[test]
 fn a_store_that_forgets_is_caught() {
     let caught = |seed| !run_on_anna(seed, Some(Flaw::Forgetful)).violations.is_empty();
     assert!((0..CANARY_SEEDS).any(caught));

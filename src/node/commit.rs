@@ -170,9 +170,6 @@ impl Node {
             let (id, why) = (txn.to_string(), Refusal::Superseded);
             return turn.reply(ticket, Answer::Undecided { id, why });
         }
-        if let Some(why) = self.too_early(turn) {
-            return turn.reply(ticket, Answer::Undecided { id: txn.to_string(), why });
-        }
         let within = Some(self.config.outcome_within);
         let purpose = Purpose::Settle { ticket, attempt: txn.clone() };
         self.ask(turn, Ask::SettleAborted(base), purpose, within);

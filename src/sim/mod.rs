@@ -42,8 +42,6 @@ pub struct Options {
 /// Something broken on purpose around a simulated Anna, for showing that the judge has teeth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
-    /// A node that starts does not expect that what its predecessor sent may still land.
-    Hasty,
     /// Some acknowledged writes are not kept.
     Forgetful,
 }

@@ -509,7 +509,6 @@ impl<'a> World<'a> {
         let small = self.rng.bool();
         let (commits, lands_within) = self.log_at_start();
         let config = NodeConfig {
-            lands_within,
             plain_keys: true,
             idle_max: Duration::from_secs(2),
             lifetime_max: Duration::from_secs(8),
@@ -532,12 +531,10 @@ impl<'a> World<'a> {
         }
     }
 
-    /// What a node reads before it serves, and how long it has to be careful.
+    /// What a node reads before it serves, and how long it lets the logs of its predecessors be.
     fn log_at_start(&mut self) -> (Vec<Arc<Commit>>, Option<Duration>) {
         if let Some(anna) = &mut self.anna {
-            let (commits, lands_within) = anna.open(self.incarnation);
-            let is_hasty = self.options.flaw == Some(Flaw::Hasty);
-            return (commits, lands_within.filter(|_| !is_hasty));
+            return anna.open(self.incarnation);
         }
         let (mut commits, mut position) = (Vec::new(), LogPosition::default());
         while let Ok(page) = self.store.commits_since_now(&position) {
