@@ -59,7 +59,8 @@ impl Node {
             values.push(value);
         }
         let commit = Arc::new(Commit::new(version, keys, self.config.address.clone()));
-        CommitBatch { commit, values }
+        let sole = is_sole(&commit.version.writer);
+        CommitBatch { commit, values, sole }
     }
 
     /// The store has decided the id of an attempt whose record was sent.
@@ -224,6 +225,11 @@ impl Node {
         };
         turn.reply(waiter.ticket, answer);
     }
+}
+
+/// See [`CommitBatch::sole`]. Attempts run where their ids were made, so that the first one is enough.
+fn is_sole(txn: &AttemptId) -> bool {
+    txn.is_first()
 }
 
 fn committed(txn: &AttemptId) -> Answer {

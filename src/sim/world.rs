@@ -456,11 +456,8 @@ impl<'a> World<'a> {
         let id = anna::outcome_id(&call);
         let forget = self.options.flaw == Some(Flaw::Forgetful) && self.rng.u32(0..100) == 0;
         let found = if forget { None } else { anna.apply(call) };
-        if let Some(commit) = id.and_then(|id| self.committed(&id))
-            && self.history.landed.iter().all(|landed| landed.commit != commit)
-        {
-            let (at, values) = (self.elapsed, Vec::new());
-            self.history.landed.push(Landed { commit, at, values });
+        if let Some(commit) = id.and_then(|id| self.committed(&id)) {
+            self.landed(commit);
         }
         let result = match report {
             Telling::Truth => Ok(found),
@@ -469,6 +466,13 @@ impl<'a> World<'a> {
         };
         let delay = Duration::from_micros(self.rng.u64(50..2_000));
         self.after(delay, Happening::Returned { number, result });
+    }
+
+    fn landed(&mut self, commit: Arc<Commit>) {
+        if self.history.landed.iter().all(|landed| landed.commit != commit) {
+            let (at, values) = (self.elapsed, Vec::new());
+            self.history.landed.push(Landed { commit, at, values });
+        }
     }
 
     fn crash(&mut self) {
@@ -534,7 +538,10 @@ impl<'a> World<'a> {
     /// What a node reads before it serves, and how long it lets the logs of its predecessors be.
     fn log_at_start(&mut self) -> (Vec<Arc<Commit>>, Option<Duration>) {
         if let Some(anna) = &mut self.anna {
-            return anna.open(self.incarnation);
+            let (commits, lands_within) = anna.open(self.incarnation);
+            // To read an outcome can be to decide it.
+            commits.iter().for_each(|commit| self.landed(commit.clone()));
+            return (commits, lands_within);
         }
         let (mut commits, mut position) = (Vec::new(), LogPosition::default());
         while let Ok(page) = self.store.commits_since_now(&position) {

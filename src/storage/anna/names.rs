@@ -15,10 +15,16 @@ pub const RESERVED: &str = "aft~";
 pub(super) const NODES: &str = "aft~nodes";
 
 const OUTCOME: &str = "aft~o~";
+const PROMISE: &str = "aft~b~";
 
 /// How an id ended, and what it wrote.
 pub(super) fn outcome(id: &BaseId) -> String {
     format!("{OUTCOME}{id}")
+}
+
+/// The highest ballot that was promised for an id.
+pub(super) fn promise(id: &BaseId) -> String {
+    format!("{PROMISE}{id}")
 }
 
 /// The id whose outcome has this name, if it is such a name.

@@ -71,7 +71,8 @@ fn batch(name: &str, timestamp: u64, writes: &[(&str, Bytes)]) -> CommitBatch {
     let keys =
         writes.iter().map(|(key, _)| WrittenKey { key: Key::parse(key).unwrap(), fresh: true });
     let commit = Arc::new(Commit::new(version, keys.collect(), "127.0.0.1".into()));
-    CommitBatch { commit, values: writes.iter().map(|(_, value)| value.clone()).collect() }
+    let sole = commit.version.writer.is_first();
+    CommitBatch { commit, values: writes.iter().map(|(_, value)| value.clone()).collect(), sole }
 }
 
 async fn publish(store: &AnnaStore<Objects>, batch: &CommitBatch) {
