@@ -58,6 +58,12 @@ fn no_promise_is_broken_on_a_simulated_anna() {
 }
 
 #[test]
+fn a_backend_that_takes_what_was_accepted_for_decided_is_caught() {
+    let caught = |seed| !run_on_anna(seed, Some(Flaw::Trusting)).violations.is_empty();
+    assert!((0..10 * CANARY_SEEDS).any(caught));
+}
+
+#[test]
 fn a_store_that_forgets_is_caught() {
     let caught = |seed| !run_on_anna(seed, Some(Flaw::Forgetful)).violations.is_empty();
     assert!((0..CANARY_SEEDS).any(caught));

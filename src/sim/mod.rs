@@ -42,6 +42,8 @@ pub struct Options {
 /// Something broken on purpose around a simulated Anna, for showing that the judge has teeth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
+    /// Nobody sees a promise, so what was accepted is taken for decided.
+    Trusting,
     /// Some acknowledged writes are not kept.
     Forgetful,
 }

@@ -26,6 +26,8 @@ use crate::txn::{BaseId, Commit, Consistency, Key, Outcome, Version};
 const EPOCH_NS: u64 = 1_790_000_000_000_000_000;
 /// How long everything may take that is still under way when the last request was made.
 const QUIESCENCE: Duration = Duration::from_secs(120);
+/// What a dead node sent lands within so many microseconds: longer than any node lives.
+const LATEST_US: u64 = 60_000_000;
 /// How often a node looks for commits of others in the store.
 const FOLLOWED_EACH: Duration = Duration::from_secs(1);
 /// A node answers within this time, if it lives.
@@ -455,7 +457,8 @@ impl<'a> World<'a> {
         let Some(anna) = &self.anna else { return };
         let id = anna::outcome_id(&call);
         let forget = self.options.flaw == Some(Flaw::Forgetful) && self.rng.u32(0..100) == 0;
-        let found = if forget { None } else { anna.apply(call) };
+        let blind = self.options.flaw == Some(Flaw::Trusting) && anna::reads_promise(&call);
+        let found = if forget || blind { None } else { anna.apply(call) };
         if let Some(commit) = id.and_then(|id| self.committed(&id)) {
             self.landed(commit);
         }
@@ -488,7 +491,7 @@ impl<'a> World<'a> {
         self.after(delay, Happening::Restart);
     }
 
-    /// What the dead node sent may take its time, up to the bound.
+    /// What the dead node sent may take its time.
     fn hold_up_writes(&mut self) {
         let is_write = |happening: &Happening| {
             matches!(happening, Happening::Apply { call: Call::Put(..), .. })
@@ -499,8 +502,7 @@ impl<'a> World<'a> {
             if self.rng.bool()
                 && let Some(write) = self.queue.remove(&at)
             {
-                let bound = u64::try_from(anna::LANDS_WITHIN.as_micros()).unwrap_or(u64::MAX);
-                let delay = Duration::from_micros(self.rng.u64(0..bound));
+                let delay = Duration::from_micros(self.rng.u64(0..LATEST_US));
                 self.after(delay, write);
             }
         }

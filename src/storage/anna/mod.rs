@@ -59,7 +59,7 @@ use prost::Message;
 pub use connection::Connection;
 pub use kv::KeyValue;
 pub use names::RESERVED;
-pub(crate) use names::outcome_id;
+pub(crate) use names::{is_promise, outcome_id};
 pub use plain::Publication;
 
 use super::{

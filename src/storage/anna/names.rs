@@ -32,6 +32,11 @@ pub(crate) fn outcome_id(name: &str) -> Option<BaseId> {
     BaseId::parse(name.strip_prefix(OUTCOME)?).ok()
 }
 
+/// Whether it is the name of a promise.
+pub(crate) fn is_promise(name: &str) -> bool {
+    name.starts_with(PROMISE)
+}
+
 /// A value that is too large to stand in the outcome.
 pub(super) fn apart(writer: &AttemptId, position: u32) -> String {
     format!("aft~v~{writer}~{position}")
