@@ -58,8 +58,8 @@ fn no_promise_is_broken_on_a_simulated_anna() {
 }
 
 #[test]
-fn a_node_that_does_not_wait_for_late_writes_is_caught() {
-    let caught = |seed| !run_on_anna(seed, Some(Flaw::Hasty)).violations.is_empty();
+fn a_backend_that_takes_what_was_accepted_for_decided_is_caught() {
+    let caught = |seed| !run_on_anna(seed, Some(Flaw::Trusting)).violations.is_empty();
     assert!((0..10 * CANARY_SEEDS).any(caught));
 }
 

@@ -37,7 +37,7 @@ fn batch(attempt: &str, keys: usize, value_bytes: usize) -> CommitBatch {
         let text = format!("{attempt} {} ", written.key);
         Bytes::from(text.repeat(value_bytes / text.len() + 1))
     });
-    CommitBatch { values: values.collect(), commit }
+    CommitBatch { values: values.collect(), commit, sole: true }
 }
 
 /// Repeats a commit until the store confirms it, as a node does.

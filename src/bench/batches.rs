@@ -61,7 +61,7 @@ impl Batches {
         });
         let commit = Commit::new(version, keys.collect(), self.replica.clone());
         let values = vec![self.value.clone(); commit.keys.len()];
-        CommitBatch { commit: Arc::new(commit), values }
+        CommitBatch { commit: Arc::new(commit), values, sole: true }
     }
 }
 

@@ -93,6 +93,7 @@ impl Node {
         let held = &attempt.travel.held;
         writes.extend(own.into_writes().filter(|(key, _)| !held.contains_key(key)));
         attempt.phase = Phase::Committing { waiters };
+        let sole = attempt.is_original && attempt.travel.stayed_here();
         if writes.is_empty() {
             return self.end_read_only(turn, txn);
         }
@@ -100,12 +101,17 @@ impl Node {
         self.clock.observe(self.index.newest());
         let timestamp = self.clock.next(turn.now.wall_ns);
         let version = Version { timestamp, writer: txn.clone() };
-        let batch = self.batch(version, writes.into_iter());
+        let batch = self.batch(version, sole, writes.into_iter());
         let purpose = Purpose::Commit { attempt: txn.clone() };
         self.ask(turn, Ask::Commit(batch), purpose, None);
     }
 
-    fn batch(&self, version: Version, writes: impl Iterator<Item = (Key, Bytes)>) -> CommitBatch {
+    fn batch(
+        &self,
+        version: Version,
+        sole: bool,
+        writes: impl Iterator<Item = (Key, Bytes)>,
+    ) -> CommitBatch {
         let mut keys = Vec::new();
         let mut values = Vec::new();
         for (key, value) in writes {
@@ -114,7 +120,7 @@ impl Node {
             values.push(value);
         }
         let commit = Arc::new(Commit::new(version, keys, self.config.address.clone()));
-        CommitBatch { commit, values }
+        CommitBatch { commit, values, sole }
     }
 
     /// The store has decided the id of an attempt whose record was sent.
@@ -281,9 +287,6 @@ impl Node {
         if self.attempts.is_opening(&base) {
             let (id, why) = (txn.to_string(), Refusal::Superseded);
             return turn.reply(ticket, Answer::Undecided { id, why });
-        }
-        if let Some(why) = self.too_early(turn) {
-            return turn.reply(ticket, Answer::Undecided { id: txn.to_string(), why });
         }
         let within = Some(self.config.outcome_within);
         let purpose = Purpose::Settle { ticket, attempt: txn.clone() };

@@ -36,9 +36,6 @@ pub struct NodeConfig {
     pub has_peers: bool,
     /// How long "nothing there" is believed of a plain key.
     pub absent_for: Duration,
-    /// How long after its start the node must expect that writes of its predecessor still land in the
-    /// store; none if they cannot.
-    pub lands_within: Option<Duration>,
     /// The largest value, in bytes.
     pub value_bytes_max: usize,
     /// The most that one transaction may buffer, in bytes.
@@ -77,7 +74,6 @@ impl Default for NodeConfig {
             peer_within: Duration::from_secs(2),
             has_peers: false,
             absent_for: Duration::from_millis(20),
-            lands_within: None,
             value_bytes_max: 64 << 20,
             txn_bytes_max: 256 << 20,
             buffer_bytes_max: 1 << 30,

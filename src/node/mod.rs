@@ -90,10 +90,8 @@ pub struct Node {
     /// Commits of other nodes that are too far ahead of this node's clock.
     quarantined: Vec<Arc<Commit>>,
     draining: bool,
-    /// When the first event was handled.
-    begun: Option<Duration>,
-    /// Until when the store may still change by what the node's predecessor sent.
-    lands_until: Duration,
+    /// The first event was handled.
+    has_begun: bool,
 }
 
 /// One call of [`Node::handle`]: when it happens and what comes of it.
@@ -167,8 +165,7 @@ impl Node {
             gossip: Gossip::new(Vec::new(), hasher),
             quarantined: Vec::new(),
             draining: false,
-            begun: None,
-            lands_until: Duration::ZERO,
+            has_begun: false,
             config,
             consistency,
             hasher: hasher.clone(),
@@ -178,15 +175,10 @@ impl Node {
     /// Handles one event. What is to be done about it is appended to `effects`.
     pub fn handle(&mut self, now: Now, event: Event, effects: &mut Vec<Effect>) {
         let turn = &mut Turn { now, effects };
-        let begun = match self.begun {
-            Some(begun) => begun,
-            None => {
-                self.begun = Some(now.elapsed);
-                self.watch_quarantine(turn);
-                now.elapsed
-            }
-        };
-        self.lands_until = begun + self.config.lands_within.unwrap_or_default();
+        if !self.has_begun {
+            self.has_begun = true;
+            self.watch_quarantine(turn);
+        }
         self.start_gossip(turn);
         match event {
             Event::Members(members) => self.set_members(members),
@@ -244,12 +236,6 @@ impl Node {
     /// User keys of which a value is in memory, each once.
     pub fn cached_keys(&self) -> Vec<Key> {
         self.values.keys()
-    }
-
-    /// Why the outcomes in the store cannot be relied on yet, if they cannot.
-    fn too_early(&self, turn: &Turn<'_>) -> Option<Refusal> {
-        let remaining = self.lands_until.saturating_sub(turn.now.elapsed);
-        (!remaining.is_zero()).then_some(Refusal::JustStarted(remaining))
     }
 
     /// What the node holds now.

@@ -168,11 +168,6 @@ pub enum Refusal {
     /// The outcome is not known yet.
     #[error("the outcome is not known yet; ask again with the same id")]
     Undecided,
-    /// The node started a moment ago, and its predecessor may have decided the id.
-    #[error(
-        "this sidecar just started, and what its predecessor sent for this id may still take effect; ask again in {0:?}"
-    )]
-    JustStarted(Duration),
     /// The key holds a value of another lattice than last-writer-wins.
     #[error(
         "{0} holds a value of lattice type {kind}, which can only be read outside of transactions",
@@ -228,7 +223,7 @@ impl Refusal {
             | Self::NotReadable(_)
             | Self::Storage(_) => Advice::Later,
             Self::Deadline(_) => Advice::Repeat,
-            Self::Undecided | Self::Superseded | Self::JustStarted(_) => Advice::AskAgain,
+            Self::Undecided | Self::Superseded => Advice::AskAgain,
         }
     }
 
@@ -269,7 +264,6 @@ impl Refusal {
             Self::Deadline(_) => "deadline",
             Self::Undecided => "undecided",
             Self::Superseded => "superseded",
-            Self::JustStarted(_) => "just_started",
             Self::OtherLattice(..) => "other_lattice",
         }
     }

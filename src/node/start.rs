@@ -37,9 +37,6 @@ impl Node {
         {
             return;
         }
-        if let Some(why) = self.too_early(turn) {
-            return turn.reply(ticket, refused_start(why));
-        }
         self.fence(turn, &base);
         self.attempts.begin_opening(&base);
         let within = Some(self.config.request_within);

@@ -159,8 +159,8 @@ options! {
     /// Key prefixes, separated by commas, whose values are not published in Anna under their plain
     /// names. Functions (funcs:) are read through sidecars only. [default: funcs:]
     anna_unpublished: String = "funcs:".to_owned(), "AFT_ANNA_UNPUBLISHED", "PREFIX,...", "Storage";
-    /// The longest that a write to Anna may be under way after its sender died. For so many seconds
-    /// after a crash, ids that clients bring are not tried again. [default: 10]
+    /// The longest that a write to Anna is expected to be under way after its sender died. The log that
+    /// a crash left is taken over after so many seconds. [default: 10]
     anna_lands_within: f64 = 10.0, "AFT_ANNA_LANDS_WITHIN", "SECONDS", "Storage";
     /// How often the keys cached here are reported to Anna, where Cloudburst's scheduler looks for
     /// them; 0 for never. [default: 10]

@@ -226,7 +226,6 @@ fn new_node(settings: &Settings, store: &dyn Storage) -> Result<Node, SidecarErr
         gossip_each: Duration::from_millis(settings.gossip_interval),
         has_peers: !settings.peers().is_empty(),
         plain_keys: store.has_plain_keys(),
-        lands_within: store.lands_within(),
         idle_max: Duration::from_secs_f64(settings.txn_timeout),
         lifetime_max: Duration::from_secs_f64(settings.txn_lifetime),
         retry_window: Duration::from_secs_f64(settings.retry_window),

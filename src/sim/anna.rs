@@ -20,7 +20,7 @@ use crate::storage::{LogPage, LogPosition, LogScope, PlainValue, Storage, Storag
 use crate::txn::{BaseId, Commit, Key, Outcome, Version};
 use crate::{asking, storage};
 
-/// A write lands within this time after its sender died, or never.
+/// What the backend is told of how long writes of the dead land. Some land later.
 pub(super) const LANDS_WITHIN: Duration = Duration::from_secs(6);
 
 /// One call of an object.
@@ -295,6 +295,11 @@ impl Anna {
         self.objects.0.lock().instant = false;
         done
     }
+}
+
+/// Whether a proposer looks if it was preempted.
+pub(super) fn reads_promise(call: &Call) -> bool {
+    matches!(call, Call::Get(name) if storage::anna::is_promise(name))
 }
 
 /// The id whose outcome an object of this name is.

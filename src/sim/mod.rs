@@ -56,8 +56,8 @@ pub struct Options {
 /// Something broken on purpose around the nodes, for showing that the judge has teeth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
-    /// A node that starts does not expect that what its predecessor sent may still land.
-    Hasty,
+    /// Nobody sees a promise on Anna, so what was accepted is taken for decided.
+    Trusting,
     /// Anna does not keep some of the writes that it acknowledges.
     Forgetful,
     /// A transaction that goes on at another node loses what it has read.

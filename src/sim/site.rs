@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::anna::{self, Anna, Call};
+use super::anna::{Anna, Call};
+use super::history::Landed;
 use super::network::address;
 use super::world::{EPOCH_NS, Happening, World};
-use super::{Flaw, Options, StoreKind, clients};
+use super::{Options, StoreKind, clients};
+use fastrand::Rng;
+
 use crate::node::{Address, Effect, End, Event, Node, NodeConfig, Now, PeerMessage, Ticket};
 use crate::storage::{LogPage, LogPosition};
 use crate::txn::Commit;
@@ -17,6 +20,8 @@ use crate::txn::Commit;
 pub const SITES_MAX: usize = 9;
 /// How often a node looks for commits of others in the store.
 pub(super) const FOLLOWED_EACH: Duration = Duration::from_secs(1);
+/// What a dead node sent lands within so many microseconds: longer than any node lives.
+const LATEST_US: u64 = 60_000_000;
 /// A node answers within this time, if it lives.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(11);
 /// How far ahead of their own clock nodes believe each other.
@@ -115,7 +120,7 @@ impl World<'_> {
             incarnation: life.to_string().into(),
             node_tag: number as u64,
             clock_bound: CLOCK_BOUND,
-            lands_within,
+            has_peers: true,
             plain_keys: true,
             idle_max: Duration::from_secs(2),
             lifetime_max: Duration::from_secs(8),
@@ -154,12 +159,13 @@ impl World<'_> {
         WallClock { offset_ns: self.rng.i64(-most..most), drift_ppm: self.rng.i64(-drift..drift) }
     }
 
-    /// What a node reads before it serves, and how long it has to be careful.
+    /// What a node reads before it serves, and how long it lets the logs of its predecessors be.
     fn log_at_start(&mut self, number: usize, life: u64) -> (Vec<Arc<Commit>>, Option<Duration>) {
         if let Some(anna) = &mut self.sites[number].anna {
             let (commits, lands_within) = anna.open(life);
-            let is_hasty = self.options.flaw == Some(Flaw::Hasty);
-            return (commits, lands_within.filter(|_| !is_hasty));
+            // To read an outcome can be to decide it.
+            commits.iter().for_each(|c| self.land(Landed::at(self.elapsed, c.clone())));
+            return (commits, lands_within);
         }
         let (mut commits, mut position) = (Vec::new(), LogPosition::default());
         while let Ok(page) = self.store.commits_since_now(&position) {
@@ -278,11 +284,11 @@ impl World<'_> {
         self.after(delay, Happening::Restart { site: number });
     }
 
-    /// What the dead node sent may take its time, up to the bound.
+    /// What the dead node sent may take its time.
     fn hold_up_writes(&mut self, number: usize) {
         let is_write = |happening: &Happening| matches!(happening, Happening::Apply { site, call: Call::Put(..), .. } if *site == number);
-        let bound = u64::try_from(anna::LANDS_WITHIN.as_micros()).unwrap_or(u64::MAX);
-        self.put_off(is_write, |rng| rng.bool().then(|| Duration::from_micros(rng.u64(0..bound))));
+        let late = |rng: &mut Rng| Duration::from_micros(rng.u64(0..LATEST_US));
+        self.put_off(is_write, |rng| rng.bool().then(|| late(rng)));
     }
 
     /// A node is stopped, often for longer than any of its time-outs.

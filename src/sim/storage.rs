@@ -115,7 +115,7 @@ impl World<'_> {
         self.done(site, life, op, result, delay);
     }
 
-    fn land(&mut self, landed: Landed) {
+    pub(super) fn land(&mut self, landed: Landed) {
         if self.landed.insert(landed.commit.version.clone()) {
             self.history.landed.push(landed);
         }
@@ -225,8 +225,9 @@ impl World<'_> {
         self.note(site, number, &call);
         let Some(anna) = &self.sites[site].anna else { return };
         let id = anna::outcome_id(&call);
-        let forget = self.options.flaw == Some(Flaw::Forgetful) && self.rng.u32(0..100) == 0;
-        let found = if forget { None } else { anna.apply(call) };
+        let forget = self.options.flaw == Some(Flaw::Forgetful) && self.rng.u32(0..20) == 0;
+        let blind = self.options.flaw == Some(Flaw::Trusting) && anna::reads_promise(&call);
+        let found = if forget || blind { None } else { anna.apply(call) };
         if let Some(commit) = id.and_then(|id| self.committed(&id)) {
             self.land(Landed::at(self.elapsed, commit));
         }

@@ -361,7 +361,7 @@ mod tests {
             let writer = AttemptId::parse("a").unwrap();
             let version = Version { timestamp: Timestamp(timestamp), writer };
             let commit = Arc::new(Commit::new(version, vec![key.clone()], "".into()));
-            check(&CommitBatch { commit, values })
+            check(&CommitBatch { commit, values, sole: false })
         };
         let value = Bytes::from_static(b"v");
         assert_eq!(batch(TIMESTAMP_MAX, vec![value.clone()]), Ok(()));

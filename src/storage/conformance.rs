@@ -71,7 +71,8 @@ impl Bench {
             .map(|(i, key)| WrittenKey { key: self.key(key), fresh: i % 2 == 0 });
         let commit = Arc::new(Commit::new(version, keys.collect(), "conformance".into()));
         let values = commit.keys.iter().map(|w| format!("{name} wrote {}", w.key).into());
-        CommitBatch { values: values.collect(), commit }
+        let sole = commit.version.writer.is_first();
+        CommitBatch { values: values.collect(), commit, sole }
     }
 
     async fn commit(&self, batch: &CommitBatch) -> Outcome {

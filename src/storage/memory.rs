@@ -43,7 +43,7 @@ impl MemoryStore {
     /// [`Storage::commit`], at once.
     pub fn commit_now(&self, batch: CommitBatch) -> Result<Outcome, StorageError> {
         codec::check(&batch)?;
-        let CommitBatch { commit, values } = batch;
+        let CommitBatch { commit, values, .. } = batch;
         let state = &mut *self.state.lock();
         let vacant = match state.outcomes.entry(commit.version.writer.base()) {
             Entry::Occupied(settled) => return Ok(settled.get().clone()),

@@ -58,6 +58,11 @@ pub struct CommitBatch {
     pub commit: Arc<Commit>,
     /// One value for each key of the commit's write set, in its order.
     pub values: Vec<Bytes>,
+    /// Nobody else has the right to say so of a commit of the same id: its writer is the first attempt
+    /// at an id that this process made itself, in this life, and no other process was ever given the
+    /// attempt to commit it. All others may still commit or settle the id. A store can use it to save
+    /// steps; nothing is lost if it is not set.
+    pub sole: bool,
 }
 
 /// A position in a store's commit log: everything before it was handed out. Opaque to all but the

@@ -1,8 +1,7 @@
-//! One decision per id, made in this process.
+//! What this process knows of ids, and whose turn it is.
 //!
-//! Anna cannot create an object only if it is absent. So that an id still gets one outcome, one process
-//! at a time decides about it (which one is the protocol's business), and within the process the calls
-//! about one id take turns.
+//! That an id gets one outcome is for `paxos.rs`. But calls of one process about one id need not compete,
+//! so they take turns, and what was found out once is remembered.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as Turnstile, OwnedMutexGuard};
 
-use crate::txn::{AttemptId, BaseId, Outcome};
+use crate::txn::{BaseId, Outcome};
 
 /// How many ids are remembered of which nothing is under way.
 const REMEMBERED_MAX: usize = 50_000;
@@ -20,8 +19,8 @@ const REMEMBERED_MAX: usize = 50_000;
 pub(super) enum Known {
     /// Its outcome.
     Decided(Outcome),
-    /// The outcome of this attempt was sent, and may or may not be there.
-    Sent(AttemptId),
+    /// A commit was sent from here, and may or may not come to be the outcome.
+    Sent,
 }
 
 /// Ids in use, and what is known of them.
@@ -59,7 +58,7 @@ impl Ids {
 
     /// Whether anything was sent that is not confirmed.
     pub(super) fn anything_sent(&self) -> bool {
-        self.known.lock().ids.values().any(|known| matches!(known, Known::Sent(_)))
+        self.known.lock().ids.values().any(|known| matches!(known, Known::Sent))
     }
 
     /// What was sent of an id never left this process.
@@ -80,7 +79,7 @@ impl Ids {
                 break;
             };
             match memory.ids.get(&oldest) {
-                Some(Known::Sent(_)) => memory.order.push_back(oldest),
+                Some(Known::Sent) => memory.order.push_back(oldest),
                 _ => drop(memory.ids.remove(&oldest)),
             }
         }

@@ -39,6 +39,7 @@ mod names;
 mod objects;
 mod original;
 mod pack;
+mod paxos;
 mod plain;
 mod read;
 mod recover;
@@ -58,7 +59,7 @@ use prost::Message;
 pub use connection::Connection;
 pub use kv::KeyValue;
 pub use names::RESERVED;
-pub(crate) use names::outcome_id;
+pub(crate) use names::{is_promise, outcome_id};
 pub use plain::Publication;
 
 use super::{
@@ -75,10 +76,7 @@ use names::LogName;
 use objects::lww;
 use original::Original;
 use pack::{Found, Place};
-
-/// The timestamp of an outcome that is no commit. A commit's is greater, so that a commit which was
-/// stored after all is never hidden.
-const ABORTED_AT: u64 = 1;
+use paxos::{Proposer, Undecided};
 
 /// Objects read at once for one request.
 const READS_AT_ONCE: usize = 256;
@@ -92,13 +90,17 @@ async fn some_at_once<T>(
     stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await
 }
 
-/// The outcome of an id, read through `find`, which gives an object as it stands. For the simulator,
-/// which looks at the store from outside.
+/// The outcome of an id, if it is decided, read through `find`, which gives an object as it stands. For
+/// the simulator, which looks at the store from outside.
 pub(crate) fn stored_outcome(
     id: &BaseId,
     find: impl Fn(&str) -> Option<Lattice>,
 ) -> Option<Outcome> {
-    let (_, stored) = lww(find(&names::outcome(id))).ok()??;
+    let (accepted_at, stored) = lww(find(&names::outcome(id))).ok()??;
+    let promised = lww(find(&names::promise(id))).ok()?.map_or(0, |(ballot, _)| ballot);
+    if promised >= accepted_at {
+        return None;
+    }
     Found::decode(id, stored).ok().map(|found| found.outcome)
 }
 
@@ -120,6 +122,7 @@ pub struct AnnaOptions {
 /// A [`Storage`] in Anna.
 pub struct AnnaStore<K> {
     kv: Arc<K>,
+    proposer: Proposer<K>,
     log: Log,
     ids: Ids,
     host: String,
@@ -146,8 +149,10 @@ impl<K: KeyValue> AnnaStore<K> {
         let AnnaOptions { node, host, incarnation, publication, lands_within } = options;
         let (dead, about) = read::logs_of(&*kv, &node).await?;
         let after_crash = dead.iter().any(|log| !about.ended.contains(&log.incarnation));
+        let log = LogName { node, incarnation };
         let store = Self {
-            log: Log::new(LogName { node, incarnation }),
+            proposer: Proposer::new(kv.clone(), &log),
+            log: Log::new(log),
             dead: Mutex::new(dead),
             kv,
             ids: Ids::default(),
@@ -193,12 +198,6 @@ impl<K: KeyValue> AnnaStore<K> {
         self.kv.put(&names::node_logs(node), object).await
     }
 
-    /// Reads the outcome of an id, and remembers what was found.
-    async fn look_up(&self, id: &BaseId) -> Result<Option<Found>, StorageError> {
-        let stored = lww(self.kv.get_newest(&names::outcome(id)).await?)?;
-        stored.map(|(_, bytes)| Found::decode(id, bytes)).transpose()
-    }
-
     /// Reads the outcome of an id that has committed: it does not change any more.
     async fn read_pack(&self, id: &BaseId) -> Result<Option<Found>, StorageError> {
         let stored = lww(self.kv.get(&names::outcome(id)).await?)?;
@@ -207,58 +206,61 @@ impl<K: KeyValue> AnnaStore<K> {
 
     /// The outcome of an id, of which the caller has the turn.
     async fn decided(&self, id: &BaseId) -> Result<Option<Outcome>, StorageError> {
-        match self.ids.known(id) {
-            Some(Known::Decided(outcome)) => return Ok(Some(outcome)),
-            Some(Known::Sent(writer)) => {
-                return Err(StorageError::Unconfirmed(format!(
-                    "{writer} was sent and is not confirmed"
-                )));
-            }
-            None => {}
+        if let Some(Known::Decided(outcome)) = self.ids.known(id) {
+            return Ok(Some(outcome));
         }
-        let Some(found) = self.look_up(id).await? else { return Ok(None) };
+        match self.proposer.outcome(id).await? {
+            Some(stored) => self.conclude(id, stored).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// An outcome is decided that others may have proposed, who may be dead: if it is a commit, it has to
+    /// be in a log before anybody is told.
+    async fn conclude(&self, id: &BaseId, stored: Bytes) -> Result<Outcome, StorageError> {
+        let found = Found::decode(id, stored)?;
         if let Some(commit) = found.commit() {
-            // Sent by somebody who died. It counts from here on, so it has to be in a log.
             let keys: Vec<_> = commit.keys.iter().map(|written| &written.key).collect();
             self.publish_all(&commit.version, &keys).await?;
             let slot = self.log.enter(commit, LogState::Published);
             self.log.flush(&*self.kv, slot).await?;
         }
         self.ids.note(id, Known::Decided(found.outcome.clone()));
-        Ok(Some(found.outcome))
+        Ok(found.outcome)
     }
 
-    /// Whether this attempt is to be sent: no, if its id has an outcome.
-    async fn may_send(&self, commit: &Commit) -> Result<Option<Outcome>, StorageError> {
-        let writer = &commit.version.writer;
-        match self.ids.known(&writer.base()) {
-            Some(Known::Sent(sent)) if sent == *writer => Ok(None),
-            None if writer.is_first() => Ok(None),
-            _ => self.decided(&writer.base()).await,
-        }
-    }
-
-    /// Sends a commit of which the caller has the turn.
-    async fn send(&self, batch: &CommitBatch) -> Result<(), StorageError> {
+    /// Proposes a commit, of whose id the caller has the turn. Answers what is decided.
+    async fn propose(&self, batch: &CommitBatch) -> Result<Outcome, StorageError> {
         let commit = &batch.commit;
         let writer = &commit.version.writer;
         let id = writer.base();
+        let was_sent = self.ids.known(&id).is_some();
         let pack = pack::pack(batch);
         let slot = self.log.enter(commit, LogState::Open);
-        let was_sent = matches!(self.ids.known(&id), Some(Known::Sent(_)));
         if let Err(error) = self.put_apart(slot, commit, pack.apart).await {
             return Err(self.not_sent(commit, was_sent, error));
         }
-        self.ids.note(&id, Known::Sent(writer.clone()));
-        let outcome = Lattice::Lww { timestamp: commit.version.timestamp.0, value: pack.outcome };
-        let name = names::outcome(&id);
-        let put = self.kv.put(&name, outcome);
-        match join(put, self.log.flush(&*self.kv, slot)).await {
-            (Ok(()), Ok(())) => Ok(()),
-            (Err(error), _) if error.is_refusal() => Err(self.not_sent(commit, was_sent, error)),
-            (Err(error), _) => Err(error),
+        let own = pack.outcome;
+        let decide = async {
+            let sending = || self.ids.note(&id, Known::Sent);
+            match batch.sole {
+                true => self.proposer.propose_first(&id, &own, sending).await,
+                false => self.proposer.propose(&id, &own, sending).await,
+            }
+        };
+        match join(decide, self.log.flush(&*self.kv, slot)).await {
+            (Ok(stored), Ok(())) if stored == own => {
+                let outcome = Outcome::Committed(commit.clone());
+                self.ids.note(&id, Known::Decided(outcome.clone()));
+                Ok(outcome)
+            }
+            (Ok(stored), Ok(())) => self.conclude(&id, stored).await,
+            (Err(Undecided { error, was_sent: false }), _) if error.is_refusal() => {
+                Err(self.not_sent(commit, was_sent, error))
+            }
+            (Err(undecided), _) => Err(undecided.into()),
             // The outcome is there; only the log is to be written again.
-            (Ok(()), Err(error)) => Err(StorageError::Unconfirmed(error.to_string())),
+            (Ok(_), Err(error)) => Err(StorageError::Unconfirmed(error.to_string())),
         }
     }
 
@@ -368,13 +370,12 @@ impl<K: KeyValue> Storage for AnnaStore<K> {
         let writer = &batch.commit.version.writer;
         let id = writer.base();
         let _turn = self.ids.turn(&id).await;
-        if let Some(outcome) = self.may_send(&batch.commit).await? {
-            return Ok(outcome);
-        }
-        self.send(&batch).await?;
-        self.log.settle(writer, true);
-        let outcome = Outcome::Committed(batch.commit);
-        self.ids.note(&id, Known::Decided(outcome.clone()));
+        let outcome = match self.ids.known(&id) {
+            Some(Known::Decided(outcome)) => outcome,
+            _ => self.propose(&batch).await?,
+        };
+        let is_own = |commit: &Commit| commit.version.writer == *writer;
+        self.log.settle(writer, matches!(&outcome, Outcome::Committed(commit) if is_own(commit)));
         Ok(outcome)
     }
 
@@ -388,10 +389,8 @@ impl<K: KeyValue> Storage for AnnaStore<K> {
         if let Some(outcome) = self.decided(id).await? {
             return Ok(outcome);
         }
-        let object = Lattice::Lww { timestamp: ABORTED_AT, value: pack::aborted(id) };
-        self.kv.put(&names::outcome(id), object).await?;
-        self.ids.note(id, Known::Decided(Outcome::Aborted));
-        Ok(Outcome::Aborted)
+        let stored = self.proposer.propose(id, &pack::aborted(id), || ()).await?;
+        self.conclude(id, stored).await
     }
 
     async fn versions(
@@ -407,7 +406,7 @@ impl<K: KeyValue> Storage for AnnaStore<K> {
         scope: LogScope,
     ) -> Result<LogPage, StorageError> {
         let skip = (scope == LogScope::Others).then_some(&self.log.name);
-        read::commits_since(&*self.kv, position, skip).await
+        read::commits_since(&self.proposer, position, skip).await
     }
 
     fn has_plain_keys(&self) -> bool {
@@ -449,6 +448,7 @@ impl<K: KeyValue> Storage for AnnaStore<K> {
 
     fn expect(&self, id: &BaseId) {
         self.kv.expect(&names::outcome(id));
+        self.kv.expect(&names::promise(id));
     }
 
     fn is_shared(&self) -> bool {

@@ -15,15 +15,26 @@ pub const RESERVED: &str = "aft~";
 pub(super) const NODES: &str = "aft~nodes";
 
 const OUTCOME: &str = "aft~o~";
+const PROMISE: &str = "aft~b~";
 
 /// How an id ended, and what it wrote.
 pub(super) fn outcome(id: &BaseId) -> String {
     format!("{OUTCOME}{id}")
 }
 
+/// The highest ballot that was promised for an id.
+pub(super) fn promise(id: &BaseId) -> String {
+    format!("{PROMISE}{id}")
+}
+
 /// The id whose outcome has this name, if it is such a name.
 pub(crate) fn outcome_id(name: &str) -> Option<BaseId> {
     BaseId::parse(name.strip_prefix(OUTCOME)?).ok()
+}
+
+/// Whether it is the name of a promise.
+pub(crate) fn is_promise(name: &str) -> bool {
+    name.starts_with(PROMISE)
 }
 
 /// A value that is too large to stand in the outcome.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::future::{join_all, try_join, try_join_all};
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -14,6 +13,7 @@ use super::log::READ_AHEAD;
 use super::names::{self, LogName};
 use super::objects::{lww, string_set};
 use super::pack::Found;
+use super::paxos::Proposer;
 use crate::txn::{AttemptId, Commit};
 use crate::wire::{LogBucket, LogEntry, LogState, NodeLogs};
 
@@ -53,12 +53,12 @@ struct Part {
 
 /// The next commits behind a position. `skip` is a log to leave out.
 pub(super) async fn commits_since(
-    kv: &impl KeyValue,
+    proposer: &Proposer<impl KeyValue>,
     position: &LogPosition,
     skip: Option<&LogName>,
 ) -> Result<LogPage, StorageError> {
     let mut position = decode(position)?;
-    let logs = logs(kv).await?;
+    let logs = logs(&*proposer.kv).await?;
     let names: Vec<_> = logs.iter().map(|(log, _)| log.to_string()).collect();
     // Logs that are gone were copied into others.
     position.logs.retain(|name, _| names.contains(name));
@@ -73,7 +73,7 @@ pub(super) async fn commits_since(
         }
         let cursor = position.logs.entry(name).or_default();
         cursor.next = cursor.next.max(*first);
-        end &= advance(kv, log, cursor, &mut commits).await?;
+        end &= advance(proposer, log, cursor, &mut commits).await?;
     }
     let next = serde_json::to_vec(&position).map_err(|e| StorageError::Refused(e.to_string()))?;
     Ok(LogPage { commits, next: LogPosition(next.into()), end })
@@ -118,7 +118,7 @@ pub(super) async fn node_logs(
 
 /// Reads on in one log. Answers whether its end was reached.
 async fn advance(
-    kv: &impl KeyValue,
+    proposer: &Proposer<impl KeyValue>,
     log: &LogName,
     cursor: &mut Cursor,
     commits: &mut Vec<Arc<Commit>>,
@@ -127,7 +127,7 @@ async fn advance(
     let numbers: Vec<_> = cursor.unfinished.keys().copied().chain(ahead).collect();
     let parts = join_all(numbers.iter().map(|number| {
         let seen = cursor.unfinished.get(number).cloned().unwrap_or_default();
-        read_bucket(kv, log, *number, seen)
+        read_bucket(proposer, log, *number, seen)
     }));
     let mut found = Vec::with_capacity(numbers.len());
     for part in parts.await {
@@ -155,18 +155,18 @@ async fn advance(
 }
 
 async fn read_bucket(
-    kv: &impl KeyValue,
+    proposer: &Proposer<impl KeyValue>,
     log: &LogName,
     number: u64,
     seen: Seen,
 ) -> Result<Option<Part>, StorageError> {
-    let Some(bucket) = bucket(kv, log, number).await? else {
+    let Some(bucket) = bucket(&*proposer.kv, log, number).await? else {
         return Ok(None);
     };
     let indices = seen.open.iter().copied().chain(seen.entries..bucket.entries.len());
     let entries: Vec<_> =
         indices.filter_map(|index| Some((index, bucket.entries.get(index)?))).collect();
-    let states = try_join_all(entries.iter().map(|(_, entry)| resolve(kv, entry))).await?;
+    let states = try_join_all(entries.iter().map(|(_, entry)| resolve(proposer, entry))).await?;
     let mut part = Part {
         commits: Vec::new(),
         seen: Seen { entries: bucket.entries.len(), open: Vec::new() },
@@ -208,7 +208,7 @@ pub(super) enum Resolved {
 }
 
 pub(super) async fn resolve(
-    kv: &impl KeyValue,
+    proposer: &Proposer<impl KeyValue>,
     entry: &LogEntry,
 ) -> Result<Resolved, StorageError> {
     match (entry.state(), &entry.record) {
@@ -222,8 +222,7 @@ pub(super) async fn resolve(
         StorageError::Damaged(format!("a log entry's id {:?}: {error}", entry.id))
     })?;
     let id = writer.base();
-    let stored: Option<(u64, Bytes)> = lww(kv.get_newest(&names::outcome(&id)).await?)?;
-    let Some((_, stored)) = stored else { return Ok(Resolved::Open) };
+    let Some(stored) = proposer.outcome(&id).await? else { return Ok(Resolved::Open) };
     let found = Found::decode(&id, stored)?;
     match found.commit() {
         Some(commit) if commit.version.writer == writer => Ok(Resolved::Committed(commit.clone())),

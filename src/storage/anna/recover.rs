@@ -17,9 +17,10 @@ use super::AnnaStore;
 use super::kv::KeyValue;
 use super::log::READ_AHEAD;
 use super::names::{self, LogName};
+use super::pack;
 use super::read::{self, Resolved};
 use crate::anna::lattice::Lattice;
-use crate::txn::{Commit, Key, Version};
+use crate::txn::{AttemptId, Commit, Key, Version};
 use crate::wire::{LogBucket, LogEntry, LogState};
 
 /// Greater than any timestamp under which an object of ours is written: nothing comes after it.
@@ -120,7 +121,7 @@ impl<K: KeyValue> AnnaStore<K> {
     }
 
     async fn sort_out(&self, bucket: LogBucket, remains: &mut Remains) -> Result<(), StorageError> {
-        let resolved = bucket.entries.iter().map(|entry| read::resolve(&*self.kv, entry));
+        let resolved = bucket.entries.iter().map(|entry| self.resolve_for_good(entry));
         let resolved = try_join_all(resolved).await?;
         for (entry, resolved) in bucket.entries.iter().zip(resolved) {
             match resolved {
@@ -141,10 +142,24 @@ impl<K: KeyValue> AnnaStore<K> {
         Ok(())
     }
 
+    /// What becomes of an entry. If values of it would be deleted, it is decided first: an outcome that
+    /// lands later must not name them.
+    async fn resolve_for_good(&self, entry: &LogEntry) -> Result<Resolved, StorageError> {
+        let resolved = read::resolve(&self.proposer, entry).await?;
+        if !matches!(resolved, Resolved::Open) || self.orphans(entry).await?.is_empty() {
+            return Ok(resolved);
+        }
+        if let Ok(writer) = AttemptId::parse(&entry.id) {
+            let id = writer.base();
+            self.proposer.propose(&id, &pack::aborted(&id), || ()).await?;
+        }
+        read::resolve(&self.proposer, entry).await
+    }
+
     /// The values that an attempt without effect left.
     async fn orphans(&self, entry: &LogEntry) -> Result<Vec<String>, StorageError> {
         let Some(record) = &entry.record else { return Ok(Vec::new()) };
-        let Ok(writer) = crate::txn::AttemptId::parse(&entry.id) else {
+        let Ok(writer) = AttemptId::parse(&entry.id) else {
             return Ok(Vec::new());
         };
         let count = u32::try_from(record.write_set.len()).unwrap_or(u32::MAX);

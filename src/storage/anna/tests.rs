@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+mod contest;
+
 use super::super::conformance;
 use super::*;
 use crate::txn::{AttemptId, Timestamp, WrittenKey};
@@ -11,7 +13,7 @@ use crate::wire::{KeyValuePair, TransactionRecord, TransactionStatus};
 /// Objects, merged as Anna merges them.
 #[derive(Default)]
 struct Objects {
-    map: Mutex<BTreeMap<String, Lattice>>,
+    map: Mutex<Map>,
     /// Writes of names that begin with this are refused.
     refused: Mutex<Option<&'static str>>,
     puts: Mutex<Vec<String>>,
@@ -21,9 +23,7 @@ struct Objects {
 impl KeyValue for Objects {
     async fn get(&self, key: &str) -> Result<Option<Lattice>, StorageError> {
         tokio::task::yield_now().await;
-        let is_nothing =
-            |lattice: &Lattice| matches!(lattice, Lattice::Lww { value, .. } if value.is_empty());
-        Ok(self.map.lock().get(key).filter(|lattice| !is_nothing(lattice)).cloned())
+        Ok(read(&self.map.lock(), key))
     }
 
     async fn put(&self, key: &str, value: Lattice) -> Result<(), StorageError> {
@@ -32,26 +32,34 @@ impl KeyValue for Objects {
             return Err(StorageError::Refused("told to".into()));
         }
         self.puts.lock().push(key.to_owned());
-        let mut map = self.map.lock();
-        match (map.get_mut(key), value) {
-            (None, value) => drop(map.insert(key.to_owned(), value)),
-            (Some(Lattice::Set(there)), Lattice::Set(new)) => {
-                there.extend(new);
-                there.sort();
-                there.dedup();
-            }
-            (
-                Some(Lattice::Lww { timestamp: old, value }),
-                Lattice::Lww { timestamp, value: new },
-            ) => {
-                if timestamp >= *old {
-                    (*old, *value) = (timestamp, new);
-                }
-            }
-            _ => return Err(StorageError::Refused("another lattice".into())),
-        }
-        Ok(())
+        merge(&mut self.map.lock(), key, value)
     }
+}
+
+type Map = BTreeMap<String, Lattice>;
+
+fn read(map: &Map, key: &str) -> Option<Lattice> {
+    let is_nothing =
+        |lattice: &&Lattice| matches!(lattice, Lattice::Lww { value, .. } if value.is_empty());
+    map.get(key).filter(|lattice| !is_nothing(lattice)).cloned()
+}
+
+fn merge(map: &mut Map, key: &str, value: Lattice) -> Result<(), StorageError> {
+    match (map.get_mut(key), value) {
+        (None, value) => drop(map.insert(key.to_owned(), value)),
+        (Some(Lattice::Set(there)), Lattice::Set(new)) => {
+            there.extend(new);
+            there.sort();
+            there.dedup();
+        }
+        (Some(Lattice::Lww { timestamp: old, value }), Lattice::Lww { timestamp, value: new }) => {
+            if timestamp >= *old {
+                (*old, *value) = (timestamp, new);
+            }
+        }
+        _ => return Err(StorageError::Refused("another lattice".into())),
+    }
+    Ok(())
 }
 
 async fn open(kv: &Arc<Objects>, incarnation: &str) -> Arc<AnnaStore<Objects>> {
@@ -71,7 +79,8 @@ fn batch(name: &str, timestamp: u64, writes: &[(&str, Bytes)]) -> CommitBatch {
     let keys =
         writes.iter().map(|(key, _)| WrittenKey { key: Key::parse(key).unwrap(), fresh: true });
     let commit = Arc::new(Commit::new(version, keys.collect(), "127.0.0.1".into()));
-    CommitBatch { commit, values: writes.iter().map(|(_, value)| value.clone()).collect() }
+    let sole = commit.version.writer.is_first();
+    CommitBatch { commit, values: writes.iter().map(|(_, value)| value.clone()).collect(), sole }
 }
 
 async fn publish(store: &AnnaStore<Objects>, batch: &CommitBatch) {
@@ -80,7 +89,7 @@ async fn publish(store: &AnnaStore<Objects>, batch: &CommitBatch) {
     }
 }
 
-async fn log(store: &AnnaStore<Objects>) -> Vec<Arc<Commit>> {
+async fn log(store: &AnnaStore<impl KeyValue>) -> Vec<Arc<Commit>> {
     let (mut commits, mut position) = (Vec::new(), LogPosition::default());
     loop {
         let page = store.commits_since(&position, LogScope::All).await.unwrap();

@@ -21,7 +21,8 @@ fn batch(n: usize) -> CommitBatch {
     let commit = Commit::new(version, keys.collect(), "127.0.0.1".into());
     // Both kinds of values: those that stay in the tree and those in files of their own.
     let value = |k: usize| Bytes::from(vec![n as u8; 40 + k * 700]);
-    CommitBatch { values: (0..commit.keys.len()).map(value).collect(), commit: commit.into() }
+    let values = (0..commit.keys.len()).map(value).collect();
+    CommitBatch { values, commit: commit.into(), sole: true }
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -108,7 +109,7 @@ fn is_right(store: &EmbeddedStore, commits: usize) -> bool {
         }
     }
     for n in 0..commits {
-        let CommitBatch { commit, values } = batch(n);
+        let CommitBatch { commit, values, .. } = batch(n);
         let keys = commit.keys.iter();
         let wanted: Vec<_> = keys.map(|w| (w.key.clone(), commit.version.clone())).collect();
         match block_on(store.versions(&wanted)) {

@@ -1,0 +1,199 @@
+//! One outcome per id, whoever proposes one, and however late anything lands.
+//!
+//! Anna cannot create an object only if it is absent, but of two last-writer-wins values it keeps the one
+//! with the greater timestamp, in whatever order and however often they arrive. Two such objects per id
+//! are enough for Paxos over shared registers (Gafni and Lamport, *Disk Paxos*, 2003; here with one disk,
+//! the store):
+//!
+//! - `aft~o~<id>` holds the outcome that was accepted at the highest ballot; its timestamp is that
+//!   ballot and 1.
+//! - `aft~b~<id>` holds the highest ballot that was promised; its timestamp is that ballot.
+//!
+//! A proposer with ballot *b* writes the promise of *b*, reads what was accepted, and writes that, or its
+//! own proposal if there is nothing, as accepted at *b*. If the promise that it reads then is not above
+//! *b*, the outcome is decided: whoever comes with a higher ballot from then on reads it and repeats it.
+//! Otherwise it was preempted, and tries again above the ballot that it met.
+//!
+//! Ballot 0 needs no promise, so it is one write and one read; it is for the one proposer that
+//! [`CommitBatch::sole`](super::CommitBatch::sole) tells of.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use foldhash::fast::FixedState;
+
+use super::super::StorageError;
+use super::kv::KeyValue;
+use super::names::{self, LogName};
+use super::objects::lww;
+use crate::anna::lattice::Lattice;
+use crate::txn::BaseId;
+
+/// The lower bits of a ballot tell proposals of one round apart.
+const TAG_BITS: u32 = 44;
+/// Ballots are below this, so that no timestamp made of one meets that of a deletion.
+const BALLOT_END: u64 = 1 << 62;
+/// How often a preempted proposer tries again at once. After that its caller does, in its own time.
+const ROUNDS: usize = 4;
+/// What a promise holds. Its timestamp says all, but an empty value would be taken for none.
+const PROMISE: Bytes = Bytes::from_static(b"1");
+
+/// Proposes outcomes in the name of one incarnation.
+pub(super) struct Proposer<K> {
+    pub(super) kv: Arc<K>,
+    tags: FixedState,
+    drawn: AtomicU64,
+}
+
+/// What was accepted, and at which ballot.
+struct Accepted {
+    ballot: u64,
+    outcome: Bytes,
+}
+
+/// Nothing is known to be decided.
+#[derive(Debug)]
+pub(super) struct Undecided {
+    pub(super) error: StorageError,
+    /// The own proposal may have been written, so it may come to be the outcome.
+    pub(super) was_sent: bool,
+}
+
+impl<K: KeyValue> Proposer<K> {
+    pub(super) fn new(kv: Arc<K>, log: &LogName) -> Self {
+        let seed = FixedState::with_seed(0).hash_one(log);
+        Self { kv, tags: FixedState::with_seed(seed), drawn: AtomicU64::new(0) }
+    }
+
+    /// The outcome of an id, if one was proposed. One that is not decided yet is brought to a decision.
+    pub(super) async fn outcome(&self, id: &BaseId) -> Result<Option<Bytes>, StorageError> {
+        let Some(Accepted { ballot, outcome }) = self.accepted(id).await? else {
+            return Ok(None);
+        };
+        let promised = self.promised(id).await?;
+        if promised <= ballot {
+            return Ok(Some(outcome));
+        }
+        // From here on it is not this caller's proposal, but one that is there already.
+        Ok(Some(self.propose_above(promised, id, &outcome, || ()).await?))
+    }
+
+    /// Proposes an outcome. Answers the one that is decided. Calls `sending` before the proposal is
+    /// written, if it is.
+    pub(super) async fn propose(
+        &self,
+        id: &BaseId,
+        own: &Bytes,
+        sending: impl Fn(),
+    ) -> Result<Bytes, Undecided> {
+        self.propose_above(0, id, own, sending).await
+    }
+
+    /// The same, for the one proposer of an id that may use ballot 0. It must have one proposal only.
+    pub(super) async fn propose_first(
+        &self,
+        id: &BaseId,
+        own: &Bytes,
+        sending: impl Fn(),
+    ) -> Result<Bytes, Undecided> {
+        sending();
+        self.accept(0, id, own).await.map_err(Undecided::by_writing)?;
+        match self.promised(id).await.map_err(Undecided::after_sending)? {
+            0 => Ok(own.clone()),
+            promised => {
+                let decided = self.propose_above(promised, id, own, || ()).await;
+                decided.map_err(|undecided| Undecided::after_sending(undecided.error))
+            }
+        }
+    }
+
+    async fn propose_above(
+        &self,
+        mut met: u64,
+        id: &BaseId,
+        own: &Bytes,
+        sending: impl Fn(),
+    ) -> Result<Bytes, Undecided> {
+        let mut was_sent = false;
+        for _ in 0..ROUNDS {
+            let fail = |error| Undecided { error, was_sent };
+            let ballot = self.ballot_above(met).map_err(fail)?;
+            self.promise(ballot, id).await.map_err(fail)?;
+            let accepted = self.accepted(id).await.map_err(fail)?;
+            let is_own = accepted.is_none();
+            let outcome = accepted.map_or_else(|| own.clone(), |accepted| accepted.outcome);
+            if is_own {
+                sending();
+            }
+            if let Err(error) = self.accept(ballot, id, &outcome).await {
+                was_sent |= is_own && !error.is_refusal();
+                return Err(Undecided { error, was_sent });
+            }
+            was_sent |= is_own;
+            met = self.promised(id).await.map_err(|error| Undecided { error, was_sent })?;
+            if met <= ballot {
+                return Ok(outcome);
+            }
+        }
+        let error = StorageError::Unconfirmed(format!("others decide about {id} at this moment"));
+        Err(Undecided { error, was_sent })
+    }
+
+    async fn promise(&self, ballot: u64, id: &BaseId) -> Result<(), StorageError> {
+        let object = Lattice::Lww { timestamp: ballot, value: PROMISE };
+        self.kv.put(&names::promise(id), object).await
+    }
+
+    /// The highest ballot promised; 0 if none was.
+    async fn promised(&self, id: &BaseId) -> Result<u64, StorageError> {
+        let found = lww(self.kv.get_newest(&names::promise(id)).await?)?;
+        Ok(found.map_or(0, |(timestamp, _)| timestamp))
+    }
+
+    async fn accept(&self, ballot: u64, id: &BaseId, outcome: &Bytes) -> Result<(), StorageError> {
+        let object = Lattice::Lww { timestamp: ballot + 1, value: outcome.clone() };
+        self.kv.put(&names::outcome(id), object).await
+    }
+
+    async fn accepted(&self, id: &BaseId) -> Result<Option<Accepted>, StorageError> {
+        let found = lww(self.kv.get_newest(&names::outcome(id)).await?)?;
+        Ok(found.map(|(timestamp, outcome)| {
+            let ballot = timestamp.saturating_sub(1);
+            Accepted { ballot, outcome }
+        }))
+    }
+
+    /// A ballot that nobody has used, in the round after the one of a ballot that was met. A fresh tag
+    /// for each: what a caller that gave up had sent must not be taken for a later proposal.
+    fn ballot_above(&self, met: u64) -> Result<u64, StorageError> {
+        let tag = self.tags.hash_one(self.drawn.fetch_add(1, Ordering::Relaxed));
+        let round = (met >> TAG_BITS) + 1;
+        let ballot = round << TAG_BITS | tag >> (u64::BITS - TAG_BITS);
+        if ballot >= BALLOT_END {
+            return Err(StorageError::Damaged(format!("there is no ballot above {met}")));
+        }
+        Ok(ballot)
+    }
+}
+
+impl Undecided {
+    fn by_writing(error: StorageError) -> Self {
+        Self { was_sent: !error.is_refusal(), error }
+    }
+
+    fn after_sending(error: StorageError) -> Self {
+        Self { error, was_sent: true }
+    }
+}
+
+impl From<Undecided> for StorageError {
+    fn from(Undecided { error, was_sent }: Undecided) -> Self {
+        match error {
+            // The last write was refused, but not one before it.
+            error if was_sent && error.is_refusal() => Self::Unconfirmed(error.to_string()),
+            error => error,
+        }
+    }
+}
