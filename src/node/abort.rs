@@ -29,9 +29,9 @@ impl Node {
         }
         let base = txn.base();
         match self.ended.decided(&base) {
-            Some(Decided::Committed(_)) => {
-                let id = txn.to_string();
-                turn.reply(ticket, Answer::Decided { id, committed: true, why: None, token: None });
+            Some(Decided::Committed(token)) => {
+                let (id, token) = (txn.to_string(), token.clone());
+                turn.reply(ticket, Answer::Decided { id, committed: true, why: None, token });
             }
             // It cannot take effect any more, whatever becomes of its id.
             _ if self.ended.why_without_effect(txn).is_some() => {

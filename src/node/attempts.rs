@@ -156,12 +156,20 @@ impl Attempts {
         Some(result)
     }
 
+    /// An attempt holds so many bytes that were written on other nodes, until it ends.
+    pub(super) fn hold(&mut self, id: &AttemptId, bytes: usize) {
+        if let Some(attempt) = self.running.get_mut(id) {
+            attempt.held_bytes += bytes;
+            self.buffered_bytes += bytes;
+        }
+    }
+
     /// Takes an attempt's writes, to be sent to the store. They count until the attempt ends.
     pub(super) fn take_writes(&mut self, id: &AttemptId) -> WriteBuffer {
         let Some(attempt) = self.running.get_mut(id) else {
             return WriteBuffer::default();
         };
-        attempt.held_bytes = attempt.writes.bytes();
+        attempt.held_bytes += attempt.writes.bytes();
         std::mem::take(&mut attempt.writes)
     }
 

@@ -15,7 +15,7 @@ use super::attempts::{Phase, Waiter};
 use super::calls::{CallPurpose, Continuation};
 use super::ops::Purpose;
 use super::peer::{Address, Collect, Collected, Origin, PeerMessage, Visit};
-use super::{Ask, Effect, Node, Refusal, Timer, Turn};
+use super::{Ask, Effect, Node, Refusal, Turn};
 use crate::txn::{AttemptId, Key};
 
 /// A commit that gathers what the attempt did elsewhere.
@@ -140,11 +140,11 @@ impl Node {
         }
         let why_gone = self.why_gone(txn);
         let attempt = self.attempts.get_mut(txn).ok_or(why_gone)?;
-        match &attempt.phase {
-            Phase::Running { .. } => {}
-            Phase::HandedOut { coordinator, .. } if *coordinator == asked.coordinator => {}
+        let timer = match &attempt.phase {
+            Phase::Running { timer } => *timer,
+            Phase::HandedOut { coordinator, timer } if *coordinator == asked.coordinator => *timer,
             _ => return Err(Refusal::Committing),
-        }
+        };
         if attempt.travel.puts != asked.visit.puts {
             return Err(Refusal::LatePut(self.config.address.clone()));
         }
@@ -155,10 +155,6 @@ impl Node {
         }
         attempt.touched = turn.now.elapsed;
         let coordinator = asked.coordinator.clone();
-        let timer = match &attempt.phase {
-            Phase::Running { timer } | Phase::HandedOut { timer, .. } => *timer,
-            _ => self.timers.set(turn.now.elapsed, Timer::Attempt(txn.clone())),
-        };
         attempt.phase = Phase::HandedOut { coordinator, timer };
         Ok(values)
     }
@@ -176,7 +172,9 @@ impl Node {
         match answer.values {
             Ok(values) if values.len() == keys.len() => {
                 prepare.collecting.remove(&from);
+                let bytes = values.iter().map(Bytes::len).sum();
                 prepare.values.extend(keys.into_iter().zip(values));
+                self.attempts.hold(&txn, bytes);
                 self.prepare_on(turn, &txn);
             }
             // What happened there since is to be merged, says the client.

@@ -15,7 +15,7 @@ use super::calls::Continuation;
 use super::effect::{Answer, Effect, End};
 use super::event::Ticket;
 use super::ops::Purpose;
-use super::peer::{Address, Origin, Token};
+use super::peer::{Address, Token};
 use super::{Ask, Decided, Node, Refusal, Turn};
 use crate::storage::{CommitBatch, StorageError};
 use crate::txn::{AttemptId, BaseId, Commit, Key, Outcome, Version, WrittenKey};
@@ -47,7 +47,7 @@ impl Node {
                     self.prepare(txn, named);
                 } else if attempt.writes.is_empty() {
                     self.end_read_only(turn, txn);
-                    return turn.reply(ticket, committed(txn));
+                    return turn.reply(ticket, committed(txn, None));
                 } else {
                     self.send_commit(turn, txn);
                 }
@@ -129,10 +129,11 @@ impl Node {
         self.note_outcome(turn, &base, &outcome);
         let others = self.attempts.get(txn).map(|a| a.travel.others()).unwrap_or_default();
         let waiters = self.forget_attempt(txn);
-        let mut place = None;
         match &outcome {
             Outcome::Committed(commit) if *commit == batch.commit => {
-                place = Some((self.config.origin(), self.tell(turn, &batch.commit)));
+                let place = Some((self.config.origin(), self.tell(turn, &batch.commit)));
+                let token = Token { attempt: txn.clone(), place };
+                self.ended.decide(base, Decided::Committed(Some(token)));
                 self.keep_values(turn, &batch);
                 let end = End::Committed(batch.commit);
                 turn.effects.push(Effect::Ended { attempt: txn.clone(), end });
@@ -143,7 +144,7 @@ impl Node {
         }
         self.tell_outcome(turn, txn, others, &outcome);
         for waiter in waiters {
-            self.answer_waiter(turn, txn, waiter, place.clone());
+            self.answer_waiter(turn, txn, waiter);
         }
     }
 
@@ -168,7 +169,7 @@ impl Node {
         turn.effects.push(Effect::Ended { attempt: txn.clone(), end });
         self.tell_outcome(turn, txn, others, outcome);
         for waiter in waiters {
-            self.answer_waiter(turn, txn, waiter, None);
+            self.answer_waiter(turn, txn, waiter);
         }
     }
 
@@ -237,18 +238,20 @@ impl Node {
         let others = self.attempts.get(txn).map(|a| a.travel.others()).unwrap_or_default();
         let waiters = self.forget_attempt(txn);
         // It has no effect, so nothing is stored; but asking again should give the same answer.
-        self.ended.decide(txn.base(), Decided::Committed(txn.clone()));
+        self.ended.decide(txn.base(), Decided::Committed(None));
         turn.effects.push(Effect::Ended { attempt: txn.clone(), end: End::ReadOnly });
         self.tell_over(turn, txn, others, Some(None));
         for waiter in waiters {
-            self.answer_waiter(turn, txn, waiter, None);
+            self.answer_waiter(turn, txn, waiter);
         }
     }
 
     /// A commit of an attempt that does not run here.
     fn commit_again(&mut self, turn: &mut Turn<'_>, ticket: Ticket, txn: &AttemptId) {
         match self.ended.decided(&txn.base()) {
-            Some(Decided::Committed(_)) => turn.reply(ticket, committed(txn)),
+            Some(Decided::Committed(token)) => {
+                turn.reply(ticket, committed(txn, token.clone()));
+            }
             Some(Decided::Aborted) => {
                 let why = Some(self.why_gone(txn));
                 let id = txn.to_string();
@@ -295,9 +298,7 @@ impl Node {
         outcome: &Outcome,
     ) {
         self.note_outcome(turn, &txn.base(), outcome);
-        let committed = matches!(outcome, Outcome::Committed(_));
-        let why = (!committed).then(|| self.why_gone(txn));
-        turn.reply(ticket, Answer::Decided { id: txn.to_string(), committed, why, token: None });
+        self.commit_again(turn, ticket, txn);
     }
 
     /// Learns how an id ended. A commit that is news here (sent by an incarnation that died before it
@@ -306,26 +307,23 @@ impl Node {
         let decided = match outcome {
             Outcome::Committed(commit) => {
                 self.learn(turn, commit);
-                Decided::Committed(commit.version.writer.clone())
+                let attempt = commit.version.writer.clone();
+                Decided::Committed(Some(Token { attempt, place: None }))
             }
             Outcome::Aborted => Decided::Aborted,
         };
         self.ended.decide(base.clone(), decided);
     }
 
-    /// Tells a request how the id of its attempt was decided. `place` names the commit, if it is known.
-    pub(super) fn answer_waiter(
-        &mut self,
-        turn: &mut Turn<'_>,
-        txn: &AttemptId,
-        waiter: Waiter,
-        place: Option<(Origin, u64)>,
-    ) {
+    /// Tells a request how the id of its attempt was decided.
+    pub(super) fn answer_waiter(&mut self, turn: &mut Turn<'_>, txn: &AttemptId, waiter: Waiter) {
         self.timers.cancel(waiter.timer);
-        let is_committed = matches!(self.ended.decided(&txn.base()), Some(Decided::Committed(_)));
+        let (is_committed, token) = match self.ended.decided(&txn.base()) {
+            Some(Decided::Committed(token)) => (true, token.clone()),
+            _ => (false, None),
+        };
         let known = self.ended.why_aborted(txn).cloned().unwrap_or(Refusal::SettledAborted);
         let why = if is_committed { None } else { Some(known) };
-        let token = is_committed.then(|| Token { attempt: txn.clone(), place });
         let answer = match waiter.wants {
             Wants::Outcome(asked) => {
                 Answer::Decided { id: asked.to_string(), committed: is_committed, why, token }
@@ -340,7 +338,6 @@ impl Node {
     }
 }
 
-fn committed(txn: &AttemptId) -> Answer {
-    let token = Some(Token { attempt: txn.clone(), place: None });
+fn committed(txn: &AttemptId, token: Option<Token>) -> Answer {
     Answer::Decided { id: txn.to_string(), committed: true, why: None, token }
 }

@@ -9,6 +9,7 @@ use std::hash::Hash;
 
 use foldhash::fast::FixedState;
 
+use super::peer::Token;
 use super::refusal::Refusal;
 use crate::txn::{AttemptId, BaseId, Map};
 
@@ -30,8 +31,8 @@ struct Gone {
 /// How an id was decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Decided {
-    /// This attempt took effect.
-    Committed(AttemptId),
+    /// An attempt took effect; without a token, it had nothing to write.
+    Committed(Option<Token>),
     /// None ever will.
     Aborted,
 }

@@ -14,6 +14,9 @@ use super::travel::{Handed, Order};
 use super::{Effect, Node, Refusal, Turn};
 use crate::txn::{AttemptId, Pinned, ReadSet};
 
+/// A transaction is handed to at most so many nodes by one.
+const NODES_MAX: usize = 1024;
+
 impl Node {
     pub(super) fn continue_from(
         &mut self,
@@ -76,6 +79,9 @@ impl Node {
         let attempt = self.attempts.get_mut(txn).ok_or_else(|| Refusal::Unknown.to_string())?;
         if let Some(asker) = &asked.asker {
             let travel = &mut attempt.travel;
+            if travel.handed_to.len() >= NODES_MAX {
+                return Err(format!("it has been on {NODES_MAX} nodes, no more are allowed"));
+            }
             let handed = Handed { to: asker.clone(), number: asked.number };
             let before = travel.handed_to.insert(asker.node.clone(), handed);
             if before.as_ref().is_some_and(|b| b.to.incarnation != asker.incarnation) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::attempts::Phase;
-use super::peer::{Address, Over, PeerMessage};
+use super::peer::{Address, Over, PeerMessage, Token};
 use super::{Decided, Effect, End, Node, Refusal, Turn};
 use crate::txn::{AttemptId, Commit};
 
@@ -30,8 +30,8 @@ impl Node {
         let Over { from, attempt: txn, end } = told;
         if let Some(Some(commit)) = &end {
             self.learn(turn, commit);
-            let decided = Decided::Committed(commit.version.writer.clone());
-            self.ended.decide(txn.base(), decided);
+            let token = Token { attempt: commit.version.writer.clone(), place: None };
+            self.ended.decide(txn.base(), Decided::Committed(Some(token)));
         }
         let Some(attempt) = self.attempts.get(&txn) else { return };
         let mut others = attempt.travel.others();
@@ -45,7 +45,7 @@ impl Node {
             _ => {}
         }
         if end == Some(None) {
-            self.ended.decide(txn.base(), Decided::Committed(txn.clone()));
+            self.ended.decide(txn.base(), Decided::Committed(None));
         }
         let waiters = self.forget_attempt(&txn);
         if end.is_none() {
@@ -54,7 +54,7 @@ impl Node {
         turn.effects.push(Effect::Ended { attempt: txn.clone(), end: End::Elsewhere });
         self.tell_over(turn, &txn, others, end);
         for waiter in waiters {
-            self.answer_waiter(turn, &txn, waiter, None);
+            self.answer_waiter(turn, &txn, waiter);
         }
     }
 }

@@ -120,9 +120,12 @@ impl Node {
         let Some(decided) = self.ended.decided(base) else {
             return false;
         };
-        let committed = matches!(decided, Decided::Committed(_));
+        let (committed, token) = match decided {
+            Decided::Committed(token) => (true, token.clone()),
+            Decided::Aborted => (false, None),
+        };
         let why = (!committed).then_some(Refusal::SettledAborted);
-        turn.reply(ticket, Answer::Decided { id: base.to_string(), committed, why, token: None });
+        turn.reply(ticket, Answer::Decided { id: base.to_string(), committed, why, token });
         true
     }
 
