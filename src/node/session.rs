@@ -59,7 +59,8 @@ impl Node {
         if is_kept_aside {
             return false;
         }
-        if let Some(Decided::Committed(_)) = self.ended.decided(&base) {
+        // An attempt of the id that ended here without writes says nothing of another one.
+        if let Some(Decided::Committed(Some(_))) = self.ended.decided(&base) {
             return true;
         }
         let Some((origin, number)) = &token.place else { return false };
