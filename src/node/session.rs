@@ -53,11 +53,14 @@ impl Node {
 
     /// Whether this node knows the commit, or for each of its keys a newer one.
     fn is_readable(&self, token: &Token) -> bool {
-        let is_kept_aside = self.quarantined.iter().any(|c| c.version.writer == token.attempt);
+        // The token may name another attempt of the id than the one that committed.
+        let base = token.attempt.base();
+        let is_kept_aside = self.quarantined.iter().any(|c| c.version.writer.base() == base);
         if is_kept_aside {
             return false;
         }
-        if let Some(Decided::Committed(_)) = self.ended.decided(&token.attempt.base()) {
+        // An attempt of the id that ended here without writes says nothing of another one.
+        if let Some(Decided::Committed(Some(_))) = self.ended.decided(&base) {
             return true;
         }
         let Some((origin, number)) = &token.place else { return false };

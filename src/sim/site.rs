@@ -122,6 +122,7 @@ impl World<'_> {
             clock_bound: CLOCK_BOUND,
             has_peers: true,
             plain_keys: true,
+            has_peers: self.sites.len() > 1,
             idle_max: Duration::from_secs(2),
             lifetime_max: Duration::from_secs(8),
             // So small that versions have to be fetched, and outcomes asked for.
