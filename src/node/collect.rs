@@ -39,12 +39,9 @@ impl Node {
     /// Fixes that the attempt is to be committed here. `named` are nodes whose branches are part of it.
     pub(super) fn prepare(&mut self, txn: &AttemptId, named: Vec<Address>) {
         let Some(attempt) = self.attempts.get_mut(txn) else { return };
-        let visited: BTreeSet<_> =
-            attempt.travel.visited.keys().map(|origin| origin.node.clone()).collect();
         let named: BTreeSet<_> = named.into_iter().collect();
-        // Whether anything new happened where it came from is seen when that is collected.
-        let merging: BTreeSet<_> = named.difference(&visited).cloned().collect();
-        let prepare = Prepare { named, to_merge: merging, ..Prepare::default() };
+        // Also those where it came from: other branches may have been merged there since.
+        let prepare = Prepare { to_merge: named.clone(), named, ..Prepare::default() };
         let phase = Phase::Preparing(Box::new(prepare));
         if let Phase::Running { timer } = std::mem::replace(&mut attempt.phase, phase) {
             self.timers.cancel(timer);

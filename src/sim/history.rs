@@ -54,9 +54,9 @@ pub struct Operation {
 /// What an operation is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
-    /// Keys read in one request, with what came back and when. Noted when it did.
+    /// Keys read in one request, with what came back and when.
     Read {
-        /// Key and value; no value if the key was missing.
+        /// Key and value; no value if the key was missing, or nothing came back.
         seen: Vec<(Key, Option<Value>)>,
         /// When the answer was given.
         at: Duration,
@@ -143,7 +143,7 @@ impl History {
     pub fn reads(&self) -> usize {
         let operations = self.attempts.iter().flat_map(|attempt| &attempt.operations);
         let reads = operations.map(|operation| match &operation.what {
-            What::Read { seen, .. } => seen.len(),
+            What::Read { seen, .. } if operation.done.is_some() => seen.len(),
             _ => 0,
         });
         reads.sum()

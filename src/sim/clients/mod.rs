@@ -16,7 +16,7 @@ use self::dag::{Dag, Run};
 use self::session::Session;
 use self::single::Client;
 use super::Options;
-use super::history::{Attempt, Floor, Moment, Operation, Told, Value, Verdict, What};
+use super::history::{Attempt, Floor, Operation, Told, Value, Verdict, What};
 use super::world::{Happening, World, decode, encode};
 use crate::node::{Answer, Event, ReadValue, Refusal, Ticket, Token};
 use crate::txn::{AttemptId, BaseId, Key};
@@ -63,13 +63,11 @@ enum Asked {
         site: usize,
         floor: Floor,
     },
+    /// Of which attempt, and as which of its operations.
     Get {
         place: usize,
-        site: usize,
-        asked: Moment,
-        keys: Vec<Key>,
+        operation: usize,
     },
-    /// Of which attempt, and as which of its operations.
     Put {
         place: usize,
         operation: usize,
@@ -225,8 +223,9 @@ fn write_down(world: &mut World<'_>, actor: Actor, asked: Asked, answer: Answer)
             Heard::NotStarted
         }
         (Asked::Start { .. }, _) => Heard::NotStarted,
-        (Asked::Get { place, site, asked, keys }, Answer::Values(values)) => {
-            note_reads(world, actor, place, site, asked, keys, &values);
+        (Asked::Get { place, operation }, Answer::Values(values)) => {
+            note_reads(world, place, operation, &values);
+            note_done(world, place, operation);
             Heard::Done
         }
         (Asked::Put { place, operation }, Answer::Written(results)) => {
@@ -295,20 +294,16 @@ fn note_done(world: &mut World<'_>, place: usize, operation: usize) {
     }
 }
 
-fn note_reads(
-    world: &mut World<'_>,
-    actor: Actor,
-    place: usize,
-    site: usize,
-    asked: Moment,
-    keys: Vec<Key>,
-    values: &[ReadValue],
-) {
-    let (at, done) = (world.elapsed, Some(world.moment()));
-    let seen = keys.into_iter().zip(values);
-    let seen = seen.map(|(key, read)| (key, read.value.as_deref().and_then(decode))).collect();
-    let what = What::Read { seen, at };
-    note(world, actor, place, Operation { site, asked, done, is_loose: false, what });
+fn note_reads(world: &mut World<'_>, place: usize, operation: usize, values: &[ReadValue]) {
+    let now = world.elapsed;
+    let attempt = world.history.attempts.get_mut(place);
+    let operation = attempt.and_then(|attempt| attempt.operations.get_mut(operation));
+    if let Some(What::Read { seen, at }) = operation.map(|operation| &mut operation.what) {
+        *at = now;
+        for ((_, value), read) in seen.iter_mut().zip(values) {
+            *value = read.value.as_deref().and_then(decode);
+        }
+    }
 }
 
 /// A verdict on an attempt: noted, and from here on the session knows of its commit.
@@ -375,10 +370,11 @@ impl World<'_> {
         txn: Option<AttemptId>,
         keys: Vec<Key>,
     ) {
-        let asked = self.moment();
-        let wanted = keys.clone();
-        let ticket = self.request(site, |ticket| Event::Get { ticket, txn, keys: wanted });
-        self.wait(actor, site, ticket, Asked::Get { place, site, asked, keys });
+        let seen = keys.iter().map(|key| (key.clone(), None)).collect();
+        let what = What::Read { seen, at: Duration::ZERO };
+        let operation = note_asked(self, actor, place, site, what);
+        let ticket = self.request(site, |ticket| Event::Get { ticket, txn, keys });
+        self.wait(actor, site, ticket, Asked::Get { place, operation });
     }
 
     fn ask_put(&mut self, actor: Actor, site: usize, place: usize, txn: Option<AttemptId>) {

@@ -118,7 +118,7 @@ impl<'a> Judge<'a> {
         landed: &Landed,
         candidate: &Candidate,
     ) -> Option<Broken> {
-        let known = self.known(attempt, &candidate.sure);
+        let known = self.known(attempt, &candidate.sure, &candidate.possible);
         if let Some(what) = self.fracture(&known) {
             return Some(("no fractured reads", format!("{} read {what}", name(attempt))));
         }
