@@ -120,7 +120,6 @@ impl World<'_> {
             incarnation: life.to_string().into(),
             node_tag: number as u64,
             clock_bound: CLOCK_BOUND,
-            has_peers: true,
             plain_keys: true,
             has_peers: self.sites.len() > 1,
             idle_max: Duration::from_secs(2),
