@@ -45,6 +45,8 @@ pub struct Operation {
     pub asked: Moment,
     /// When it was answered, if it was done.
     pub done: Option<Moment>,
+    /// In which life of the node it was done. What a node holds of a transaction ends with its life.
+    pub life: u64,
     /// By a function that was given up: what it did may count, or not.
     pub is_loose: bool,
     /// What.
@@ -70,6 +72,8 @@ pub enum What {
     Continue {
         /// From where.
         upstream: usize,
+        /// In which life that node was then.
+        life: u64,
     },
     /// The attempt is to take effect.
     Commit {

@@ -37,7 +37,7 @@ pub(super) struct Site {
     /// Takes the store's place.
     pub(super) anna: Option<Anna>,
     /// Which of the lives of all nodes this is.
-    life: u64,
+    pub(super) life: u64,
     clock: WallClock,
     /// Requests the node has not answered, and since when.
     open: BTreeMap<Ticket, Duration>,

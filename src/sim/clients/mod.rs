@@ -268,7 +268,7 @@ fn record(world: &mut World<'_>, id: Option<AttemptId>, site: usize, floor: Floo
 /// Notes something that was asked for, as one of the operations of an attempt.
 fn note_asked(world: &mut World<'_>, actor: Actor, place: usize, site: usize, what: What) -> usize {
     let asked = world.moment();
-    let operation = Operation { site, asked, done: None, is_loose: false, what };
+    let operation = Operation { site, asked, done: None, life: 0, is_loose: false, what };
     note(world, actor, place, operation)
 }
 
@@ -289,8 +289,13 @@ fn note(world: &mut World<'_>, actor: Actor, place: usize, mut operation: Operat
 fn note_done(world: &mut World<'_>, place: usize, operation: usize) {
     let now = world.moment();
     let attempt = world.history.attempts.get_mut(place);
-    if let Some(operation) = attempt.and_then(|attempt| attempt.operations.get_mut(operation)) {
-        operation.done = Some(now);
+    let Some(operation) = attempt.and_then(|attempt| attempt.operations.get_mut(operation)) else {
+        return;
+    };
+    operation.done = Some(now);
+    operation.life = world.sites[operation.site].life;
+    if let What::Continue { upstream, life } = &mut operation.what {
+        *life = world.sites[*upstream].life;
     }
 }
 

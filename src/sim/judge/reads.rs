@@ -17,7 +17,7 @@ impl<'a> Judge<'a> {
             let (What::Read { seen, at }, Some(done)) = (&operation.what, operation.done) else {
                 continue;
             };
-            let view = View::of(attempt, operation.site, operation.asked, Certainty::Sure);
+            let view = View::before(attempt, operation);
             let possible = View::of(attempt, operation.site, done, Certainty::Possible);
             let mut known = self.known(attempt, &view, &possible);
             for (key, value) in seen {
@@ -37,7 +37,7 @@ impl<'a> Judge<'a> {
         let mut known = Known::new();
         for operation in attempt.operations.iter().filter(|operation| view.knows(operation)) {
             let What::Read { seen, .. } = &operation.what else { continue };
-            let before = View::of(attempt, operation.site, operation.asked, Certainty::Sure);
+            let before = View::before(attempt, operation);
             for (key, value) in seen {
                 if value.is_some_and(|value| own_write(attempt, key, value).is_some()) {
                     continue;
@@ -245,7 +245,7 @@ pub(super) fn value_of(operation: &Operation, key: &Key) -> Option<Value> {
 
 /// Whether whoever asked for the second knew of the first.
 pub(super) fn is_surely_before(attempt: &Attempt, one: &Operation, other: &Operation) -> bool {
-    let view = View::of(attempt, other.site, other.asked, Certainty::Sure);
+    let view = View::before(attempt, other);
     let done = Operation { is_loose: false, ..one.clone() };
     view.knows(&done)
 }
