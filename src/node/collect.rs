@@ -142,6 +142,11 @@ impl Node {
             Phase::HandedOut { coordinator, timer } if *coordinator == asked.coordinator => *timer,
             _ => return Err(Refusal::Committing),
         };
+        let handed = attempt.travel.handed_to.get(&asked.coordinator.node);
+        if handed.is_some_and(|handed| handed.to.incarnation != asked.coordinator.incarnation) {
+            // What the attempt did there in that life is gone, and the asker cannot know of it.
+            return Err(Refusal::Restarted(asked.coordinator.node.clone()));
+        }
         if attempt.travel.puts != asked.visit.puts {
             return Err(Refusal::LatePut(self.config.address.clone()));
         }
