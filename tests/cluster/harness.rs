@@ -196,10 +196,10 @@ impl Cluster {
         self.begin_after(number, Vec::new()).expect("a start")
     }
 
-    pub fn begin_after(&mut self, number: usize, after: Vec<Token>) -> Result<AttemptId, Answer> {
+    pub fn begin_after(&mut self, number: usize, after: Vec<Token>) -> Option<AttemptId> {
         match self.ask(number, |ticket| Event::Start { ticket, id: None, after }) {
-            Answer::Started(id) => Ok(id),
-            other => Err(other),
+            Answer::Started(id) => Some(id),
+            _ => None,
         }
     }
 
