@@ -1,6 +1,8 @@
 //! The store has answered, or has not confirmed: then it is asked again, ever more slowly, until the
 //! request behind the question is past its deadline. A commit is never given up.
 
+use std::hash::BuildHasher;
+
 use super::event::{OpId, StoreResult};
 use super::ops::{Op, Purpose};
 use super::{Ask, Node, StorageError, Timer, Turn};
@@ -74,7 +76,8 @@ impl Node {
             self.close(id);
             return;
         }
-        let again = turn.now.elapsed + op.pause();
+        let [chance, ..] = self.hasher.hash_one((id, op.failures)).to_ne_bytes();
+        let again = turn.now.elapsed + op.pause(chance);
         self.timers.set(again, Timer::Again(id));
     }
 
