@@ -4,12 +4,12 @@ use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aft::sim::{self, Options, Report, StoreKind, canary};
+use aft::sim::{self, Flaw, Options, Report, SITES_MAX, StoreKind, canary};
 use aft::txn::{Consistency, ReadAtomic};
 use clap::{Args, ValueEnum};
 use parking_lot::Mutex;
 
-/// Simulate a node, its store and its clients, with faults, and judge what happened.
+/// Simulate nodes, their store, network and clients, with faults, and judge what happened.
 ///
 /// The same seed gives the same run. A seed that failed is run again with --seed.
 #[derive(Args)]
@@ -20,6 +20,15 @@ pub struct SimArgs {
     /// Run so many seeds, beginning with 0
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     seeds: u64,
+    /// Begin with this seed instead
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    from: u64,
+    /// Nodes in each run
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = nodes)]
+    nodes: usize,
+    /// Let half of the clients run transactions whose functions are spread over the nodes
+    #[arg(long)]
+    dag: bool,
     /// Requests in each run
     #[arg(long, value_name = "N", default_value_t = Options::default().requests)]
     requests: usize,
@@ -35,7 +44,7 @@ pub struct SimArgs {
     /// Print everything that happens, in order
     #[arg(long, requires = "seed")]
     trace: bool,
-    /// Leave a check out, to see that the judge notices
+    /// Break something, to see that the judge notices
     #[arg(long, value_enum)]
     canary: Option<Canary>,
 }
@@ -48,18 +57,41 @@ enum Store {
     Anna,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Canary {
+    /// Reads may be older than what was written together with an earlier read
     NoLowerBound,
+    /// Reads may be newer than what was read before
     NoUpperCheck,
+    /// Anna forgets some writes that it acknowledged
+    Forgetful,
+    /// A transaction that goes on at another node loses what it has read
+    Amnesic,
+    /// What was read in two branches is not compared when they are merged
+    Credulous,
+    /// A commit is confirmed before it is stored
+    Boastful,
+    /// Clients are told of a commit before it can be read
+    Tardy,
+    /// Gossip that is lost counts as heard
+    Deaf,
+}
+
+fn nodes(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(nodes) if (1..=SITES_MAX).contains(&nodes) => Ok(nodes),
+        _ => Err(format!("expected a number from 1 to {SITES_MAX}")),
+    }
 }
 
 pub fn run(args: SimArgs) -> ExitCode {
     let seeds = match args.seed {
         Some(seed) => seed..seed.saturating_add(1),
-        None => 0..args.seeds,
+        None => args.from..args.from.saturating_add(args.seeds),
     };
     let options = Options {
+        nodes: args.nodes,
+        dag: args.dag,
         clients: args.clients,
         keys: args.keys,
         store: match args.store {
@@ -67,7 +99,7 @@ pub fn run(args: SimArgs) -> ExitCode {
             Store::Anna => StoreKind::Anna,
         },
         requests: args.requests,
-        flaw: None,
+        flaw: args.canary.and_then(flaw),
         trace: args.trace,
     };
     let failed = run_all(seeds, &options, args.canary);
@@ -96,6 +128,8 @@ fn run_all(seeds: Range<u64>, options: &Options, canary: Option<Canary>) -> u64 
                     sum.attempts += report.attempts;
                     sum.reads += report.reads;
                     sum.crashes += report.crashes;
+                    sum.spread_commits += report.spread_commits;
+                    sum.messages += report.messages;
                     sum.fingerprint ^= report.fingerprint;
                 }
             });
@@ -103,11 +137,13 @@ fn run_all(seeds: Range<u64>, options: &Options, canary: Option<Canary>) -> u64 
     });
     let (sum, failed) = total.into_inner();
     println!(
-        "{} seeds, {failed} failed: {} attempts, {} commits, {} reads, {} crashes, fingerprint {:016x}",
+        "{} seeds, {failed} failed: {} attempts, {} commits ({} of several nodes), {} reads, {} messages, {} crashes, fingerprint {:016x}",
         seeds.end.saturating_sub(seeds.start),
         sum.attempts,
         sum.commits,
+        sum.spread_commits,
         sum.reads,
+        sum.messages,
         sum.crashes,
         sum.fingerprint
     );
@@ -116,8 +152,20 @@ fn run_all(seeds: Range<u64>, options: &Options, canary: Option<Canary>) -> u64 
 
 fn consistency(canary: Option<Canary>) -> Box<dyn Consistency> {
     match canary {
-        None => Box::new(ReadAtomic),
         Some(Canary::NoLowerBound) => Box::new(canary::NoLowerBound),
         Some(Canary::NoUpperCheck) => Box::new(canary::NoUpperCheck),
+        _ => Box::new(ReadAtomic),
+    }
+}
+
+fn flaw(canary: Canary) -> Option<Flaw> {
+    match canary {
+        Canary::NoLowerBound | Canary::NoUpperCheck => None,
+        Canary::Forgetful => Some(Flaw::Forgetful),
+        Canary::Amnesic => Some(Flaw::Amnesic),
+        Canary::Credulous => Some(Flaw::Credulous),
+        Canary::Boastful => Some(Flaw::Boastful),
+        Canary::Tardy => Some(Flaw::Tardy),
+        Canary::Deaf => Some(Flaw::Deaf),
     }
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
+use super::collect::Prepare;
 use super::event::Ticket;
+use super::peer::Origin;
+use super::travel::Travel;
 use crate::timers::TimerId;
 use crate::txn::{AttemptId, BaseId, Map, ReadSet, WriteBuffer};
 
@@ -19,6 +22,10 @@ pub(super) struct Attempt {
     pub(super) phase: Phase,
     /// Bytes of its writes that the store has not confirmed.
     pub(super) held_bytes: usize,
+    /// It began here under an id that this node made.
+    pub(super) is_original: bool,
+    /// Where else it has been.
+    pub(super) travel: Travel,
 }
 
 /// How far an attempt is.
@@ -29,11 +36,31 @@ pub(super) enum Phase {
         /// When to look whether it was left.
         timer: TimerId,
     },
+    /// The commit was asked for; what the attempt did on other nodes is being gathered.
+    Preparing(Box<Prepare>),
+    /// Its values were given to the node that commits it.
+    HandedOut {
+        /// That node.
+        coordinator: Origin,
+        /// When to look whether the end is still to come.
+        timer: TimerId,
+    },
     /// The record was sent; the outcome is up to the store. Nothing may abort it any more.
     Committing {
         /// Requests that are answered with the outcome.
         waiters: Vec<Waiter>,
     },
+}
+
+impl Phase {
+    /// Requests that wait for the outcome, if it is being decided.
+    pub(super) fn waiters(&mut self) -> Option<&mut Vec<Waiter>> {
+        match self {
+            Self::Preparing(prepare) => Some(&mut prepare.waiters),
+            Self::Committing { waiters } => Some(waiters),
+            Self::Running { .. } | Self::HandedOut { .. } => None,
+        }
+    }
 }
 
 /// A request that waits for the outcome of an attempt.
@@ -78,7 +105,8 @@ impl Attempts {
 
     pub(super) fn insert(&mut self, id: AttemptId, attempt: Attempt) {
         self.buffered_bytes += attempt.writes.bytes();
-        self.current.insert(id.base(), id.clone());
+        // One that comes from another node does not speak for the id if another began here.
+        self.current.entry(id.base()).or_insert_with(|| id.clone());
         self.running.insert(id, attempt);
     }
 
@@ -128,12 +156,20 @@ impl Attempts {
         Some(result)
     }
 
+    /// An attempt holds so many bytes that were written on other nodes, until it ends.
+    pub(super) fn hold(&mut self, id: &AttemptId, bytes: usize) {
+        if let Some(attempt) = self.running.get_mut(id) {
+            attempt.held_bytes += bytes;
+            self.buffered_bytes += bytes;
+        }
+    }
+
     /// Takes an attempt's writes, to be sent to the store. They count until the attempt ends.
     pub(super) fn take_writes(&mut self, id: &AttemptId) -> WriteBuffer {
         let Some(attempt) = self.running.get_mut(id) else {
             return WriteBuffer::default();
         };
-        attempt.held_bytes = attempt.writes.bytes();
+        attempt.held_bytes += attempt.writes.bytes();
         std::mem::take(&mut attempt.writes)
     }
 

@@ -5,52 +5,113 @@
 //! attempt, a failure to confirm is answered by sending the identical batch again, and a client that
 //! cannot wait is told that the outcome is not known yet.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::attempts::{Phase, Waiter, Wants};
+use super::calls::Continuation;
 use super::effect::{Answer, Effect, End};
 use super::event::Ticket;
 use super::ops::Purpose;
+use super::peer::{Address, Token};
 use super::{Ask, Decided, Node, Refusal, Turn};
 use crate::storage::{CommitBatch, StorageError};
 use crate::txn::{AttemptId, BaseId, Commit, Key, Outcome, Version, WrittenKey};
 
 impl Node {
-    pub(super) fn commit(&mut self, turn: &mut Turn<'_>, ticket: Ticket, txn: &AttemptId) {
-        match self.attempts.get(txn) {
-            Some(attempt) if matches!(attempt.phase, Phase::Committing { .. }) => {}
-            Some(attempt) if attempt.writes.is_empty() => {
-                self.end_read_only(turn, txn);
-                return turn.reply(ticket, committed(txn));
+    pub(super) fn commit(
+        &mut self,
+        turn: &mut Turn<'_>,
+        ticket: Ticket,
+        txn: &AttemptId,
+        mut named: Vec<Address>,
+    ) {
+        named.retain(|node| *node != self.config.address && self.config.has_peers);
+        let Some(attempt) = self.attempts.get(txn) else {
+            return self.commit_unknown(turn, ticket, txn, named);
+        };
+        let travel = &attempt.travel;
+        match &attempt.phase {
+            Phase::Committing { .. } | Phase::Preparing(_) => {}
+            Phase::HandedOut { coordinator, .. } => {
+                let to = coordinator.node.clone();
+                return self.forward(turn, ticket, txn, to, named);
             }
-            Some(_) => self.send_commit(turn, txn),
-            None => return self.commit_again(turn, ticket, txn),
+            Phase::Running { .. } => {
+                if let Some(to) = travel.ahead.iter().rfind(|node| !named.contains(node)).cloned() {
+                    return self.forward(turn, ticket, txn, to, named);
+                }
+                if !named.is_empty() || !travel.stayed_here() {
+                    self.prepare(txn, named);
+                } else if attempt.writes.is_empty() {
+                    self.end_read_only(turn, txn);
+                    return turn.reply(ticket, committed(txn, None));
+                } else {
+                    self.send_commit(turn, txn);
+                }
+            }
         }
         self.wait_for(turn, txn, ticket, Wants::Outcome(txn.clone()));
+        self.prepare_on(turn, txn);
+    }
+
+    /// The attempt does not run here. It may run on the nodes that the client names.
+    fn commit_unknown(
+        &mut self,
+        turn: &mut Turn<'_>,
+        ticket: Ticket,
+        txn: &AttemptId,
+        named: Vec<Address>,
+    ) {
+        let is_open = !self.ended.is_over(txn) && self.attempts.current(&txn.base()).is_none();
+        match named.first().cloned() {
+            Some(node) if is_open => {
+                self.ask_for(turn, txn, node, Continuation::Commit(ticket, named));
+            }
+            _ => self.commit_again(turn, ticket, txn),
+        }
     }
 
     /// Fixes the write set and the timestamp, and sends both to the store.
     pub(super) fn send_commit(&mut self, turn: &mut Turn<'_>, txn: &AttemptId) {
+        let own = self.attempts.take_writes(txn);
         let Some(attempt) = self.attempts.get_mut(txn) else {
             return;
         };
         let sent = Phase::Committing { waiters: Vec::new() };
-        if let Phase::Running { timer } = std::mem::replace(&mut attempt.phase, sent) {
-            self.timers.cancel(timer);
+        let (waiters, mut writes) = match std::mem::replace(&mut attempt.phase, sent) {
+            Phase::Preparing(prepare) => (prepare.waiters, prepare.values),
+            Phase::Running { timer } => {
+                self.timers.cancel(timer);
+                (Vec::new(), BTreeMap::new())
+            }
+            other => return attempt.phase = other,
+        };
+        // Of a key that was written on several nodes, one value counts.
+        let held = &attempt.travel.held;
+        writes.extend(own.into_writes().filter(|(key, _)| !held.contains_key(key)));
+        attempt.phase = Phase::Committing { waiters };
+        let sole = attempt.is_original && attempt.travel.stayed_here();
+        if writes.is_empty() {
+            return self.end_read_only(turn, txn);
         }
         self.clock.observe(attempt.reads.newest());
         self.clock.observe(self.index.newest());
         let timestamp = self.clock.next(turn.now.wall_ns);
         let version = Version { timestamp, writer: txn.clone() };
-        let writes = self.attempts.take_writes(txn);
-        let batch = self.batch(version, writes.into_writes());
+        let batch = self.batch(version, sole, writes.into_iter());
         let purpose = Purpose::Commit { attempt: txn.clone() };
         self.ask(turn, Ask::Commit(batch), purpose, None);
     }
 
-    fn batch(&self, version: Version, writes: impl Iterator<Item = (Key, Bytes)>) -> CommitBatch {
+    fn batch(
+        &self,
+        version: Version,
+        sole: bool,
+        writes: impl Iterator<Item = (Key, Bytes)>,
+    ) -> CommitBatch {
         let mut keys = Vec::new();
         let mut values = Vec::new();
         for (key, value) in writes {
@@ -59,7 +120,6 @@ impl Node {
             values.push(value);
         }
         let commit = Arc::new(Commit::new(version, keys, self.config.address.clone()));
-        let sole = is_sole(&commit.version.writer);
         CommitBatch { commit, values, sole }
     }
 
@@ -73,10 +133,13 @@ impl Node {
     ) {
         let base = txn.base();
         self.note_outcome(turn, &base, &outcome);
-        let waiters = self.take_waiters(txn);
-        match outcome {
-            Outcome::Committed(commit) if commit.version.writer == *txn => {
-                self.tell(turn, &batch.commit);
+        let others = self.attempts.get(txn).map(|a| a.travel.others()).unwrap_or_default();
+        let waiters = self.forget_attempt(txn);
+        match &outcome {
+            Outcome::Committed(commit) if *commit == batch.commit => {
+                let place = Some((self.config.origin(), self.tell(turn, &batch.commit)));
+                let token = Token { attempt: txn.clone(), place };
+                self.ended.decide(base, Decided::Committed(Some(token)));
                 self.keep_values(turn, &batch);
                 let end = End::Committed(batch.commit);
                 turn.effects.push(Effect::Ended { attempt: txn.clone(), end });
@@ -85,9 +148,51 @@ impl Node {
             Outcome::Committed(_) => self.note_lost(turn, txn, Refusal::Fenced),
             Outcome::Aborted => self.note_lost(turn, txn, Refusal::SettledAborted),
         }
+        self.tell_outcome(turn, txn, others, &outcome);
         for waiter in waiters {
             self.answer_waiter(turn, txn, waiter);
         }
+    }
+
+    /// The store has decided the id of an attempt that could not go on.
+    pub(super) fn gave_up(
+        &mut self,
+        turn: &mut Turn<'_>,
+        txn: &AttemptId,
+        why: Refusal,
+        outcome: &Outcome,
+    ) {
+        self.note_outcome(turn, &txn.base(), outcome);
+        let others = self.attempts.get(txn).map(|a| a.travel.others()).unwrap_or_default();
+        let waiters = self.forget_attempt(txn);
+        let end = match outcome {
+            Outcome::Committed(_) => End::Elsewhere,
+            Outcome::Aborted => {
+                self.ended.note_aborted(txn.clone(), why.clone(), false);
+                End::Aborted(why)
+            }
+        };
+        turn.effects.push(Effect::Ended { attempt: txn.clone(), end });
+        self.tell_outcome(turn, txn, others, outcome);
+        for waiter in waiters {
+            self.answer_waiter(turn, txn, waiter);
+        }
+    }
+
+    fn tell_outcome(
+        &self,
+        turn: &mut Turn<'_>,
+        txn: &AttemptId,
+        others: BTreeSet<Address>,
+        outcome: &Outcome,
+    ) {
+        let end = match outcome {
+            Outcome::Committed(commit) if commit.version.writer == *txn => {
+                Some(Some(commit.clone()))
+            }
+            _ => None,
+        };
+        self.tell_over(turn, txn, others, end);
     }
 
     /// The store will never hold the record of this attempt. Its id stays open.
@@ -98,14 +203,18 @@ impl Node {
         error: StorageError,
     ) {
         let why = Refusal::NotStored(error);
-        let waiters = self.take_waiters(txn);
+        if self.attempts.get(txn).is_some_and(|attempt| !attempt.travel.stayed_here()) {
+            let purpose = Purpose::GiveUp { attempt: txn.clone(), why };
+            return self.ask(turn, Ask::SettleAborted(txn.base()), purpose, None);
+        }
+        let waiters = self.forget_attempt(txn);
         self.note_lost(turn, txn, why.clone());
         for waiter in waiters {
             self.timers.cancel(waiter.timer);
             let answer = match waiter.wants {
                 Wants::Outcome(asked) => {
                     let id = asked.to_string();
-                    Answer::Decided { id, committed: false, why: Some(why.clone()) }
+                    Answer::Decided { id, committed: false, why: Some(why.clone()), token: None }
                 }
                 Wants::Start(_) => Answer::Undecided { id: String::new(), why: why.clone() },
                 Wants::Put(_) => Answer::Refused(why.clone()),
@@ -115,7 +224,7 @@ impl Node {
     }
 
     fn note_lost(&mut self, turn: &mut Turn<'_>, txn: &AttemptId, why: Refusal) {
-        self.ended.note_aborted(txn.clone(), why.clone());
+        self.ended.note_aborted(txn.clone(), why.clone(), false);
         turn.effects.push(Effect::Ended { attempt: txn.clone(), end: End::Aborted(why) });
     }
 
@@ -132,24 +241,27 @@ impl Node {
     }
 
     fn end_read_only(&mut self, turn: &mut Turn<'_>, txn: &AttemptId) {
-        if let Some(attempt) = self.attempts.remove(txn)
-            && let Phase::Running { timer } = attempt.phase
-        {
-            self.timers.cancel(timer);
-        }
+        let others = self.attempts.get(txn).map(|a| a.travel.others()).unwrap_or_default();
+        let waiters = self.forget_attempt(txn);
         // It has no effect, so nothing is stored; but asking again should give the same answer.
-        self.ended.decide(txn.base(), Decided::Committed(txn.clone()));
+        self.ended.decide(txn.base(), Decided::Committed(None));
         turn.effects.push(Effect::Ended { attempt: txn.clone(), end: End::ReadOnly });
+        self.tell_over(turn, txn, others, Some(None));
+        for waiter in waiters {
+            self.answer_waiter(turn, txn, waiter);
+        }
     }
 
     /// A commit of an attempt that does not run here.
     fn commit_again(&mut self, turn: &mut Turn<'_>, ticket: Ticket, txn: &AttemptId) {
         match self.ended.decided(&txn.base()) {
-            Some(Decided::Committed(_)) => turn.reply(ticket, committed(txn)),
+            Some(Decided::Committed(token)) => {
+                turn.reply(ticket, committed(txn, token.clone()));
+            }
             Some(Decided::Aborted) => {
                 let why = Some(self.why_gone(txn));
                 let id = txn.to_string();
-                turn.reply(ticket, Answer::Decided { id, committed: false, why });
+                turn.reply(ticket, Answer::Decided { id, committed: false, why, token: None });
             }
             None => self.settle(turn, ticket, txn),
         }
@@ -159,6 +271,11 @@ impl Node {
     /// aborted for good. An id that another attempt still works at is left open.
     pub(super) fn settle(&mut self, turn: &mut Turn<'_>, ticket: Ticket, txn: &AttemptId) {
         let base = txn.base();
+        if self.attempts.get(txn).is_some() {
+            self.give_up_attempt(turn, txn, Refusal::Undecided);
+            self.wait_for(turn, txn, ticket, Wants::Outcome(txn.clone()));
+            return;
+        }
         if let Some(current) = self.attempts.current(&base).cloned() {
             if !self.wait_for(turn, &current, ticket, Wants::Outcome(txn.clone())) {
                 let why = Refusal::Superseded;
@@ -184,9 +301,7 @@ impl Node {
         outcome: &Outcome,
     ) {
         self.note_outcome(turn, &txn.base(), outcome);
-        let committed = matches!(outcome, Outcome::Committed(_));
-        let why = (!committed).then(|| self.why_gone(txn));
-        turn.reply(ticket, Answer::Decided { id: txn.to_string(), committed, why });
+        self.commit_again(turn, ticket, txn);
     }
 
     /// Learns how an id ended. A commit that is news here (sent by an incarnation that died before it
@@ -195,30 +310,29 @@ impl Node {
         let decided = match outcome {
             Outcome::Committed(commit) => {
                 self.learn(turn, commit);
-                Decided::Committed(commit.version.writer.clone())
+                let attempt = commit.version.writer.clone();
+                Decided::Committed(Some(Token { attempt, place: None }))
             }
             Outcome::Aborted => Decided::Aborted,
         };
         self.ended.decide(base.clone(), decided);
     }
 
-    fn take_waiters(&mut self, txn: &AttemptId) -> Vec<Waiter> {
-        match self.attempts.remove(txn).map(|attempt| attempt.phase) {
-            Some(Phase::Committing { waiters }) => waiters,
-            _ => Vec::new(),
-        }
-    }
-
-    fn answer_waiter(&mut self, turn: &mut Turn<'_>, txn: &AttemptId, waiter: Waiter) {
+    /// Tells a request how the id of its attempt was decided.
+    pub(super) fn answer_waiter(&mut self, turn: &mut Turn<'_>, txn: &AttemptId, waiter: Waiter) {
         self.timers.cancel(waiter.timer);
-        let is_committed = matches!(self.ended.decided(&txn.base()), Some(Decided::Committed(_)));
-        let why = if is_committed { None } else { Some(Refusal::SettledAborted) };
+        let (is_committed, token) = match self.ended.decided(&txn.base()) {
+            Some(Decided::Committed(token)) => (true, token.clone()),
+            _ => (false, None),
+        };
+        let known = self.ended.why_aborted(txn).cloned().unwrap_or(Refusal::SettledAborted);
+        let why = if is_committed { None } else { Some(known) };
         let answer = match waiter.wants {
             Wants::Outcome(asked) => {
-                Answer::Decided { id: asked.to_string(), committed: is_committed, why }
+                Answer::Decided { id: asked.to_string(), committed: is_committed, why, token }
             }
             Wants::Start(base) => {
-                Answer::Decided { id: base.to_string(), committed: is_committed, why }
+                Answer::Decided { id: base.to_string(), committed: is_committed, why, token }
             }
             Wants::Put(results) if is_committed => Answer::Written(results),
             Wants::Put(_) => Answer::Refused(Refusal::SettledAborted),
@@ -227,11 +341,6 @@ impl Node {
     }
 }
 
-/// See [`CommitBatch::sole`]. Attempts run where their ids were made, so that the first one is enough.
-fn is_sole(txn: &AttemptId) -> bool {
-    txn.is_first()
-}
-
-fn committed(txn: &AttemptId) -> Answer {
-    Answer::Decided { id: txn.to_string(), committed: true, why: None }
+fn committed(txn: &AttemptId, token: Option<Token>) -> Answer {
+    Answer::Decided { id: txn.to_string(), committed: true, why: None, token }
 }

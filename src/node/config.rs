@@ -30,6 +30,10 @@ pub struct NodeConfig {
     pub request_within: Duration,
     /// A commit or abort is answered within this time.
     pub outcome_within: Duration,
+    /// Another node answers within this time, or is given up. At most half of the two before.
+    pub peer_within: Duration,
+    /// Other nodes can be asked.
+    pub has_peers: bool,
     /// How long "nothing there" is believed of a plain key.
     pub absent_for: Duration,
     /// The largest value, in bytes.
@@ -67,6 +71,8 @@ impl Default for NodeConfig {
             retry_window: Duration::from_secs(7200),
             request_within: Duration::from_secs(4),
             outcome_within: Duration::from_secs(10),
+            peer_within: Duration::from_secs(2),
+            has_peers: false,
             absent_for: Duration::from_millis(20),
             value_bytes_max: 64 << 20,
             txn_bytes_max: 256 << 20,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::event::{OpId, Ticket};
-use super::peer::{Address, PeerMessage};
+use super::peer::{Address, PeerMessage, Token};
 use super::refusal::Refusal;
 use crate::storage::{CommitBatch, LatticeType};
 use crate::txn::{AttemptId, BaseId, Commit, Key, Version};
@@ -82,6 +82,8 @@ pub enum End {
     Committed(Arc<Commit>),
     /// It committed without having written.
     ReadOnly,
+    /// Another node has ended it.
+    Elsewhere,
     /// It took no effect.
     Aborted(Refusal),
 }
@@ -99,6 +101,8 @@ pub enum Answer {
         committed: bool,
         /// Why not, if more is known than that it did not.
         why: Option<Refusal>,
+        /// Shows the commit to other nodes, if there is one.
+        token: Option<Token>,
     },
     /// To a start, commit or abort: no decision can be told. Not a statement about the outcome.
     Undecided {

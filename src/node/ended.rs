@@ -9,6 +9,7 @@ use std::hash::Hash;
 
 use foldhash::fast::FixedState;
 
+use super::peer::Token;
 use super::refusal::Refusal;
 use crate::txn::{AttemptId, BaseId, Map};
 
@@ -16,14 +17,22 @@ use crate::txn::{AttemptId, BaseId, Map};
 #[derive(Debug)]
 pub(super) struct Ended {
     decided: Recent<BaseId, Decided>,
-    aborted: Recent<AttemptId, Refusal>,
+    aborted: Recent<AttemptId, Gone>,
+}
+
+/// Why an attempt is over here.
+#[derive(Debug)]
+struct Gone {
+    why: Refusal,
+    /// It may have gone on elsewhere.
+    is_local: bool,
 }
 
 /// How an id was decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Decided {
-    /// This attempt took effect.
-    Committed(AttemptId),
+    /// An attempt took effect; without a token, it had nothing to write.
+    Committed(Option<Token>),
     /// None ever will.
     Aborted,
 }
@@ -40,8 +49,19 @@ impl Ended {
         self.decided.insert(base, decided);
     }
 
-    pub(super) fn note_aborted(&mut self, attempt: AttemptId, why: Refusal) {
-        self.aborted.insert(attempt, why);
+    /// An attempt is over here; `is_local`: other nodes know of it, so it may take effect all the same.
+    pub(super) fn note_aborted(&mut self, attempt: AttemptId, why: Refusal, is_local: bool) {
+        self.aborted.insert(attempt, Gone { why, is_local });
+    }
+
+    /// Whether nothing can be done any more under this attempt here.
+    pub(super) fn is_over(&self, attempt: &AttemptId) -> bool {
+        self.aborted.map.contains_key(attempt) || self.decided.map.contains_key(&attempt.base())
+    }
+
+    /// Why an attempt can never take effect, if that is certain.
+    pub(super) fn why_without_effect(&self, attempt: &AttemptId) -> Option<&Refusal> {
+        self.aborted.map.get(attempt).filter(|gone| !gone.is_local).map(|gone| &gone.why)
     }
 
     pub(super) fn decided(&self, base: &BaseId) -> Option<&Decided> {
@@ -49,7 +69,7 @@ impl Ended {
     }
 
     pub(super) fn why_aborted(&self, attempt: &AttemptId) -> Option<&Refusal> {
-        self.aborted.map.get(attempt)
+        self.aborted.map.get(attempt).map(|gone| &gone.why)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::peer::{Address, PeerMessage};
+use super::peer::{Address, PeerMessage, Token};
 use crate::storage::{LatticeType, PlainValue, StorageError};
 use crate::txn::{AttemptId, BaseId, Commit, Key, Outcome};
 
@@ -35,6 +35,8 @@ pub enum Event {
         ticket: Ticket,
         /// The id that the client brought.
         id: Option<BaseId>,
+        /// Commits that the transaction must be able to read.
+        after: Vec<Token>,
     },
     /// A client reads keys, all of them as of one moment.
     Get {
@@ -60,6 +62,8 @@ pub enum Event {
         ticket: Ticket,
         /// The attempt.
         txn: AttemptId,
+        /// Nodes where parts of it ran, which are to be merged before.
+        addresses: Vec<Address>,
     },
     /// A client wants a running transaction undone.
     Abort {
@@ -75,7 +79,7 @@ pub enum Event {
         /// The attempt.
         txn: AttemptId,
         /// The node where it ran, as that node names itself.
-        upstream: String,
+        upstream: Address,
     },
     /// A client merges values of other lattices than last-writer-wins, outside of any transaction.
     Merge {

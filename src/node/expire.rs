@@ -1,7 +1,7 @@
 //! What happens because time has passed.
 
 use super::attempts::{Phase, Wants};
-use super::effect::{Answer, Effect};
+use super::effect::{Answer, Effect, End};
 use super::event::Ticket;
 use super::{Node, Refusal, Timer, Turn};
 use crate::txn::AttemptId;
@@ -15,6 +15,8 @@ impl Node {
                 Timer::Waiter(id, ticket) => self.stop_waiting(turn, &id, ticket),
                 Timer::Quarantine => self.review_quarantine(turn),
                 Timer::Gossip => self.gossip(turn),
+                Timer::CallAgain(number) => self.call_again(turn, number),
+                Timer::CallDeadline(number) => self.call_unanswered(turn, number),
                 Timer::Deadline(op) => self.give_up(turn, op),
                 Timer::Again(op) => {
                     if let Some(entry) = self.ops.get(op) {
@@ -32,11 +34,14 @@ impl Node {
         let Some(attempt) = self.attempts.get_mut(id) else {
             return;
         };
-        let Phase::Running { timer } = &mut attempt.phase else {
+        let is_handed_out = matches!(attempt.phase, Phase::HandedOut { .. });
+        let (Phase::Running { timer } | Phase::HandedOut { timer, .. }) = &mut attempt.phase else {
             return;
         };
-        let idle_end = attempt.touched + idle_max;
         let life_end = attempt.begun + lifetime_max;
+        // What has gone on elsewhere may take its time there.
+        let is_waiting = !is_handed_out && !attempt.travel.ahead.is_empty();
+        let idle_end = if is_waiting { life_end } else { attempt.touched + idle_max };
         let now = turn.now.elapsed;
         if now < idle_end.min(life_end) {
             *timer = self.timers.set(idle_end.min(life_end), Timer::Attempt(id.clone()));
@@ -44,6 +49,13 @@ impl Node {
         }
         let why =
             if now < life_end { Refusal::Idle(idle_max) } else { Refusal::Lifetime(lifetime_max) };
+        if is_handed_out {
+            // Whoever asks is told by the store.
+            self.forget_attempt(id);
+            self.ended.note_aborted(id.clone(), why, true);
+            turn.effects.push(Effect::Ended { attempt: id.clone(), end: End::Elsewhere });
+            return;
+        }
         self.end_aborted(turn, id, why);
     }
 
@@ -52,9 +64,7 @@ impl Node {
         let Some(attempt) = self.attempts.get_mut(id) else {
             return;
         };
-        let Phase::Committing { waiters } = &mut attempt.phase else {
-            return;
-        };
+        let Some(waiters) = attempt.phase.waiters() else { return };
         let Some(place) = waiters.iter().position(|waiter| waiter.ticket == ticket) else {
             return;
         };

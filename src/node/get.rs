@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::effect::{Answer, ReadValue, Source};
 use super::event::Ticket;
 use super::ops::Purpose;
+use super::peer::Origin;
 use super::{Ask, Node, Refusal, StorageError, Turn};
 use crate::storage::{LatticeType, PlainValue};
 use crate::txn::{AttemptId, Choice, Commit, ForeignPin, Key, Map, Pinned, ReadSet, Version};
@@ -21,8 +22,10 @@ use crate::txn::{AttemptId, Choice, Commit, ForeignPin, Key, Map, Pinned, ReadSe
 #[derive(Debug)]
 pub(super) struct Get {
     pub(super) ticket: Ticket,
-    txn: Option<AttemptId>,
+    pub(super) txn: Option<AttemptId>,
     keys: Vec<Key>,
+    /// What the transaction wrote on other nodes.
+    pub(super) elsewhere: Map<Key, Bytes>,
     /// What stands under the plain names that were looked up.
     plain: Map<Key, Option<PlainValue>>,
 }
@@ -39,6 +42,8 @@ enum Chosen {
 enum Stop {
     /// These plain names must be looked up first.
     LookUp(Vec<Key>),
+    /// These were written on other nodes, which must be asked first.
+    Ask(Vec<(Key, Origin)>),
     /// The transaction cannot go on.
     Abort(Refusal),
     /// This cannot be read, but the transaction can go on.
@@ -58,18 +63,23 @@ impl Node {
                 return turn.reply(ticket, Answer::Refused(why));
             }
             if let Some(attempt) = self.attempts.get_mut(txn) {
+                attempt.travel.steps += 1;
                 // Asked for again, they may have appeared. Not so a key that was missing and then
                 // written here: its absence was seen, and is not seen again.
-                let asked_again = keys.iter().filter(|key| attempt.writes.get(key).is_none());
+                let asked_again = keys.iter().filter(|key| {
+                    attempt.writes.get(key).is_none() && attempt.travel.holder(key).is_none()
+                });
                 asked_again.for_each(|key| attempt.reads.forget_missing(key));
             }
         }
-        let get = Get { ticket, txn, keys, plain: Map::with_hasher(self.hasher.clone()) };
+        let plain = Map::with_hasher(self.hasher.clone());
+        let elsewhere = Map::with_hasher(self.hasher.clone());
+        let get = Get { ticket, txn, keys, elsewhere, plain };
         self.choose(turn, get);
     }
 
     /// Chooses for all keys, or finds out what has to be looked up before.
-    fn choose(&mut self, turn: &mut Turn<'_>, mut get: Get) {
+    pub(super) fn choose(&mut self, turn: &mut Turn<'_>, mut get: Get) {
         let chosen = match get.txn.clone() {
             Some(txn) => {
                 if let Err(why) = self.use_attempt(turn, &txn) {
@@ -96,6 +106,11 @@ impl Node {
                 let within = Some(self.config.request_within);
                 self.ask(turn, Ask::Plain(keys), Purpose::Plain { get }, within);
             }
+            Err(Stop::Ask(wanted)) => {
+                if let Some(txn) = get.txn.clone() {
+                    self.ask_holders(turn, &txn, get, wanted);
+                }
+            }
             Err(Stop::Refuse(why)) => turn.reply(get.ticket, Answer::Refused(why)),
             Err(Stop::Abort(why)) => {
                 if let Some(txn) = &get.txn {
@@ -112,10 +127,14 @@ impl Node {
         get: &mut Get,
         reads: &mut ReadSet,
     ) -> Result<Vec<Chosen>, Stop> {
+        let ask = self.written_elsewhere(get);
+        if !ask.is_empty() {
+            return Err(Stop::Ask(ask));
+        }
         let mut chosen = Vec::with_capacity(get.keys.len());
         let mut look_up = Vec::new();
         for key in &get.keys {
-            if let Some(value) = self.own_write(get.txn.as_ref(), key) {
+            if let Some(value) = self.own_write(get, key) {
                 let source = Source::OwnWrite;
                 chosen.push(Chosen::Here(ReadValue { value: Some(value), source }));
                 continue;
@@ -143,8 +162,28 @@ impl Node {
         if look_up.is_empty() { Ok(chosen) } else { Err(Stop::LookUp(look_up)) }
     }
 
-    fn own_write(&self, txn: Option<&AttemptId>, key: &Key) -> Option<Bytes> {
-        self.attempts.get(txn?)?.writes.get(key).cloned()
+    fn own_write(&self, get: &Get, key: &Key) -> Option<Bytes> {
+        let attempt = self.attempts.get(get.txn.as_ref()?)?;
+        match attempt.travel.holder(key) {
+            Some(_) => get.elsewhere.get(key).cloned(),
+            None => attempt.writes.get(key).cloned(),
+        }
+    }
+
+    /// Keys of which the transaction's own value has to be asked for.
+    fn written_elsewhere(&self, get: &Get) -> Vec<(Key, Origin)> {
+        let attempt = get.txn.as_ref().and_then(|txn| self.attempts.get(txn));
+        let Some(attempt) = attempt else { return Vec::new() };
+        let mut wanted = Vec::new();
+        for key in &get.keys {
+            if let Some(holder) = attempt.travel.holder(key)
+                && !get.elsewhere.contains_key(key)
+                && wanted.iter().all(|(known, _)| known != key)
+            {
+                wanted.push((key.clone(), holder.clone()));
+            }
+        }
+        wanted
     }
 
     fn must_look_up(&self, turn: &Turn<'_>, key: &Key, get: &Get, reads: &ReadSet) -> bool {

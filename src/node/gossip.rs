@@ -41,6 +41,8 @@ pub(super) struct Gossip {
 struct Heard {
     /// All up to this number.
     prefix: u64,
+    /// Those of them up to this number were not told: they stand in the store's log.
+    in_log_to: u64,
     /// Ranges behind a gap: first number to last.
     beyond: BTreeMap<u64, u64>,
     /// The greatest number that there is, as far as is known.
@@ -104,6 +106,13 @@ impl Gossip {
         heard
     }
 
+    /// Whether the commit of this number was told, or a later one of each of its keys.
+    pub(super) fn has_heard(&self, origin: &Origin, number: u64) -> bool {
+        self.heard
+            .get(origin)
+            .is_some_and(|heard| heard.in_log_to < number && number <= heard.prefix)
+    }
+
     /// The numbers of the own commits that can be told again.
     fn recent_from(&self) -> u64 {
         self.last + 1 - self.recent.len() as u64
@@ -117,21 +126,22 @@ impl Node {
             members.into_iter().filter(|member| *member != self.config.address).collect();
     }
 
-    /// Remembers to tell others of a commit made here.
-    pub(super) fn tell(&mut self, turn: &mut Turn<'_>, commit: &Arc<Commit>) {
+    /// Remembers to tell others of a commit made here. Answers its number.
+    pub(super) fn tell(&mut self, turn: &mut Turn<'_>, commit: &Arc<Commit>) -> u64 {
         let gossip = &mut self.gossip;
         gossip.last += 1;
         gossip.recent.push_back(commit.clone());
         if gossip.recent.len() > RECENT_MAX {
             gossip.recent.pop_front();
         }
-        if gossip.members.is_empty() {
-            return;
+        let number = gossip.last;
+        if !gossip.members.is_empty() {
+            gossip.unsent.push(commit.clone());
         }
-        gossip.unsent.push(commit.clone());
         if gossip.unsent.len() >= BATCH_COMMITS_MAX {
             self.send_gossip(turn);
         }
+        number
     }
 
     /// Begins to gossip, once.
@@ -165,6 +175,7 @@ impl Node {
             origin: self.config.origin(),
             first: gossip.last + 1 - unsent.len() as u64,
             last: gossip.last,
+            in_log_to: 0,
             commits: without_overwritten(unsent, &self.hasher),
         };
         for to in gossip.members.iter().cloned() {
@@ -173,15 +184,8 @@ impl Node {
         }
     }
 
-    /// A message of another node.
-    pub(super) fn heard(&mut self, turn: &mut Turn<'_>, message: PeerMessage) {
-        match message {
-            PeerMessage::Commits(batch) => self.heard_commits(turn, batch),
-            PeerMessage::Resend(resend) => self.resend(turn, &resend),
-        }
-    }
-
-    fn heard_commits(&mut self, turn: &mut Turn<'_>, batch: Batch) {
+    /// What another node committed.
+    pub(super) fn heard_commits(&mut self, turn: &mut Turn<'_>, batch: Batch) {
         if batch.origin.node == self.config.address {
             return;
         }
@@ -194,9 +198,11 @@ impl Node {
         let before = batch.first.saturating_sub(1);
         let heard = heard.entry(batch.origin).or_insert_with(|| Heard {
             prefix: before,
+            in_log_to: before,
             last: before,
             ..Heard::default()
         });
+        heard.in_log_to = heard.in_log_to.max(batch.in_log_to);
         heard.add(batch.first, batch.last);
     }
 
@@ -229,7 +235,7 @@ impl Node {
         }
     }
 
-    fn resend(&mut self, turn: &mut Turn<'_>, asked: &Resend) {
+    pub(super) fn resend(&mut self, turn: &mut Turn<'_>, asked: &Resend) {
         let gossip = &self.gossip;
         if asked.incarnation != self.config.incarnation || asked.first > asked.last {
             return;
@@ -241,7 +247,9 @@ impl Node {
         let skip = usize::try_from(from - gossip.recent_from()).unwrap_or(usize::MAX);
         let commits: Vec<_> = gossip.recent.iter().skip(skip).take(count).cloned().collect();
         let last = from - 1 + commits.len() as u64;
-        let batch = Batch { origin: self.config.origin(), first: asked.first, last, commits };
+        let in_log_to = if from > asked.first { from - 1 } else { 0 };
+        let (origin, first) = (self.config.origin(), asked.first);
+        let batch = Batch { origin, first, last, in_log_to, commits };
         let message = PeerMessage::Commits(batch);
         turn.effects.push(Effect::Send { to: asked.asker.clone(), message });
     }

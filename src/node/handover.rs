@@ -1,10 +1,21 @@
-//! Continue: a transaction that ran on another node goes on here. This node knows no peers, so the
-//! only upstream that it can go on from is itself.
+//! Continue: a transaction that ran on another node goes on here.
+//!
+//! The node asks the other one for the transaction's [`View`]: what it read, with the write sets of
+//! those commits, what it found missing, what it wrote and where the values are. Values stay where they
+//! are until they are read or committed. If the transaction runs here already, the two are branches that
+//! come together (fan-in), or it has come back to where it was.
 
+use super::attempts::Phase;
+use super::calls::{CallPurpose, Continuation};
 use super::effect::Answer;
 use super::event::Ticket;
-use super::{Node, Refusal, Turn};
-use crate::txn::AttemptId;
+use super::peer::{Address, HandOver, HandedOver, Holder, PeerMessage, View, Visit};
+use super::travel::{Handed, Order};
+use super::{Effect, Node, Refusal, Turn};
+use crate::txn::{AttemptId, Pinned, ReadSet};
+
+/// A transaction is handed to at most so many nodes by one.
+const NODES_MAX: usize = 1024;
 
 impl Node {
     pub(super) fn continue_from(
@@ -12,16 +23,205 @@ impl Node {
         turn: &mut Turn<'_>,
         ticket: Ticket,
         txn: &AttemptId,
-        upstream: String,
+        upstream: Address,
     ) {
-        let answer = if upstream != *self.config.address {
-            Answer::Refused(Refusal::NoSuchPeer(upstream))
+        let refusal = if upstream == self.config.address || self.attempts.get(txn).is_some() {
+            self.use_attempt(turn, txn).err()
+        } else if self.ended.is_over(txn) {
+            Some(self.why_gone(txn))
         } else {
-            match self.use_attempt(turn, txn) {
-                Ok(()) => Answer::Continued,
-                Err(why) => Answer::Refused(why),
-            }
+            None
         };
-        turn.reply(ticket, answer);
+        match refusal {
+            Some(why) => turn.reply(ticket, Answer::Refused(why)),
+            None if upstream == self.config.address => turn.reply(ticket, Answer::Continued),
+            None if !self.config.has_peers => {
+                turn.reply(ticket, Answer::Refused(Refusal::NoSuchPeer(upstream)));
+            }
+            None => self.ask_for(turn, txn, upstream, Continuation::Reply(ticket)),
+        }
+    }
+
+    /// Asks a node for its view of an attempt.
+    pub(super) fn ask_for(
+        &mut self,
+        turn: &mut Turn<'_>,
+        txn: &AttemptId,
+        upstream: Address,
+        continuation: Continuation,
+    ) {
+        if let Some(open) = self.calls.hand_over(txn, &upstream) {
+            return self.calls.wait(open, continuation);
+        }
+        let number = self.calls.next();
+        let message = PeerMessage::HandOver(HandOver {
+            reply_to: self.config.address.clone(),
+            asker: Some(self.config.origin()),
+            number,
+            attempt: txn.clone(),
+        });
+        let purpose = CallPurpose::HandOver { attempt: txn.clone(), waiting: vec![continuation] };
+        self.call(turn, number, upstream, message, purpose);
+    }
+
+    /// Another node goes on with an attempt.
+    pub(super) fn hand_over(&mut self, turn: &mut Turn<'_>, asked: HandOver) {
+        let view = self.view_for(turn, &asked);
+        let from = self.config.origin();
+        let message = PeerMessage::HandedOver(HandedOver { from, attempt: asked.attempt, view });
+        turn.effects.push(Effect::Send { to: asked.reply_to, message });
+    }
+
+    fn view_for(&mut self, turn: &mut Turn<'_>, asked: &HandOver) -> Result<View, String> {
+        let txn = &asked.attempt;
+        self.use_attempt(turn, txn).map_err(|why| why.to_string())?;
+        let me = self.config.origin();
+        let attempt = self.attempts.get_mut(txn).ok_or_else(|| Refusal::Unknown.to_string())?;
+        if let Some(asker) = &asked.asker {
+            let travel = &mut attempt.travel;
+            if travel.handed_to.len() >= NODES_MAX {
+                return Err(format!("it has been on {NODES_MAX} nodes, no more are allowed"));
+            }
+            let handed = Handed { to: asker.clone(), number: asked.number };
+            let before = travel.handed_to.insert(asker.node.clone(), handed);
+            if before.as_ref().is_some_and(|b| b.to.incarnation != asker.incarnation) {
+                // What the attempt did there since is gone.
+                let why = Refusal::Restarted(asker.node.clone());
+                self.end_aborted(turn, txn, why.clone());
+                return Err(why.to_string());
+            }
+            // The same question may come again after the attempt has come back.
+            if before.is_none_or(|before| before.number < asked.number) {
+                travel.ahead.retain(|node| *node != asker.node);
+                travel.ahead.push(asker.node.clone());
+            }
+        }
+        let travel = &attempt.travel;
+        let own = attempt.writes.keys().filter(|key| !travel.held.contains_key(*key));
+        let held_here = |key: &crate::txn::Key| Holder {
+            depth: travel.depths.get(key).copied().unwrap_or(0),
+            origin: me.clone(),
+        };
+        let own = own.map(|key| (key.clone(), held_here(key)));
+        let held = travel.held.iter().map(|(key, holder)| (key.clone(), holder.clone()));
+        let visit_here = Visit { origin: me.clone(), steps: travel.steps, puts: travel.puts };
+        let elsewhere = travel.visited.iter().map(|(origin, visited)| Visit {
+            origin: origin.clone(),
+            steps: visited.steps,
+            puts: visited.puts,
+        });
+        let pins = attempt.reads.pins().into_iter();
+        Ok(View {
+            reads: pins.map(|(key, pinned)| (key.clone(), pinned.clone())).collect(),
+            missing: attempt.reads.missing().into_iter().cloned().collect(),
+            writes: held.chain(own).collect(),
+            visited: std::iter::once(visit_here).chain(elsewhere).collect(),
+            depth: travel.depth,
+        })
+    }
+
+    /// A node has answered.
+    pub(super) fn handed_over(&mut self, turn: &mut Turn<'_>, answer: HandedOver) {
+        let HandedOver { from, attempt, view } = answer;
+        let Some(number) = self.calls.hand_over(&attempt, &from.node) else { return };
+        let Some(call) = self.end_call(number) else { return };
+        let CallPurpose::HandOver { waiting, .. } = call.purpose else { return };
+        let taken = match view {
+            Ok(view) => self.take_over(turn, &attempt, &from.node, view),
+            Err(why) => Err(Refusal::Elsewhere(from.node, why)),
+        };
+        match taken {
+            Ok(()) => self.go_on(turn, &attempt, waiting),
+            Err(why) => self.not_handed_over(turn, &attempt, why, waiting),
+        }
+    }
+
+    /// Goes on with an attempt as `view` has it.
+    fn take_over(
+        &mut self,
+        turn: &mut Turn<'_>,
+        txn: &AttemptId,
+        from: &Address,
+        view: View,
+    ) -> Result<(), Refusal> {
+        if self.ended.is_over(txn) {
+            return Err(self.why_gone(txn));
+        }
+        let me = self.config.origin();
+        let from_the_future = |commit| self.ahead_of_time(turn.now, commit).is_some();
+        let commits = view.reads.iter().filter_map(|(_, pinned)| match pinned {
+            Pinned::Committed(commit) => Some(commit),
+            Pinned::Foreign(_) => None,
+        });
+        if commits.clone().any(|commit| from_the_future(commit)) {
+            return Err(Refusal::FromTheFuture(from.clone()));
+        }
+        if self.attempts.get(txn).is_none() {
+            self.may_begin()?;
+            // A life of this node that is over held a part of it.
+            if view.visited.iter().any(|visit| visit.origin.node == me.node && visit.puts > 0) {
+                return Err(Refusal::Restarted(me.node));
+            }
+            self.begin(turn, txn.clone(), false);
+        }
+        let Some(attempt) = self.attempts.get_mut(txn) else { return Ok(()) };
+        if !matches!(attempt.phase, Phase::Running { .. } | Phase::Preparing(_)) {
+            return Err(Refusal::Committing);
+        }
+        if let Some(node) = attempt.travel.restarted(&me, &view) {
+            return Err(Refusal::Restarted(node));
+        }
+        attempt.travel.ahead.retain(|node| node != from);
+        match attempt.travel.order(&me, &view) {
+            Order::Known => return Ok(()),
+            Order::Newer => {
+                let mut reads = ReadSet::new(&self.hasher);
+                reads.join(view.reads.clone(), view.missing.clone()).map_err(Refusal::Fractured)?;
+                attempt.reads = reads;
+            }
+            Order::Parallel => {
+                let (reads, missing) = (view.reads.clone(), view.missing.clone());
+                attempt.reads.join(reads, missing).map_err(Refusal::Fractured)?;
+            }
+        }
+        attempt.travel.add(&me, &view, attempt.writes.keys());
+        Ok(())
+    }
+
+    fn go_on(&mut self, turn: &mut Turn<'_>, txn: &AttemptId, waiting: Vec<Continuation>) {
+        for continuation in waiting {
+            match continuation {
+                Continuation::Reply(ticket) => turn.reply(ticket, Answer::Continued),
+                Continuation::Merged(node) => self.merged_for_commit(turn, txn, &node),
+                Continuation::Commit(ticket, addresses) => {
+                    self.commit(turn, ticket, txn, addresses);
+                }
+            }
+        }
+    }
+
+    /// The attempt cannot go on here. If it runs here, it is over.
+    pub(super) fn not_handed_over(
+        &mut self,
+        turn: &mut Turn<'_>,
+        txn: &AttemptId,
+        why: Refusal,
+        waiting: Vec<Continuation>,
+    ) {
+        let runs = self.attempts.get(txn).map(|attempt| &attempt.phase);
+        match runs {
+            Some(Phase::Running { .. }) => self.end_aborted(turn, txn, why.clone()),
+            Some(Phase::Preparing(_)) => self.give_up_attempt(turn, txn, why.clone()),
+            Some(_) => {}
+            None if self.ended.is_over(txn) => {}
+            None => self.ended.note_aborted(txn.clone(), why.clone(), true),
+        }
+        for continuation in waiting {
+            match continuation {
+                Continuation::Reply(ticket) => turn.reply(ticket, Answer::Refused(why.clone())),
+                Continuation::Merged(_) => {}
+                Continuation::Commit(ticket, _) => self.settle(turn, ticket, txn),
+            }
+        }
     }
 }

@@ -11,24 +11,31 @@
 mod abort;
 mod alone;
 mod attempts;
+mod calls;
+mod collect;
 mod commit;
 mod config;
 mod effect;
 mod ended;
 mod event;
 mod expire;
+mod forward;
 mod get;
 mod gossip;
 mod handover;
 mod merge;
 mod ops;
+mod over;
 mod peer;
 mod put;
 mod quarantine;
+mod query;
 mod refusal;
+mod session;
 mod start;
 mod stored;
 mod timers;
+mod travel;
 mod values;
 
 use std::sync::Arc;
@@ -38,19 +45,25 @@ use foldhash::fast::FixedState;
 
 use crate::storage::StorageError;
 use crate::timers::Timers;
-use crate::txn::{AttemptId, Commit, Consistency, HybridClock, IdSource, Key, VersionIndex};
+use crate::txn::{AttemptId, Commit, Consistency, HybridClock, IdSource, Key, Map, VersionIndex};
 
-use attempts::Attempts;
+use attempts::{Attempts, Phase, Waiter};
+use calls::Calls;
 use ended::{Decided, Ended};
 use gossip::Gossip;
 use ops::{Op, Ops, Purpose};
+use query::Asking;
+use session::Waiting;
 use timers::Timer;
 use values::{Absent, Values};
 
 pub use config::NodeConfig;
 pub use effect::{Answer, Ask, Effect, End, ReadValue, Source};
 pub use event::{Event, Now, OpId, StoreResult, Ticket};
-pub use peer::{Address, Batch, Origin, PeerMessage, Resend};
+pub use peer::{
+    Address, Batch, Collect, Collected, Forward, Forwarded, HandOver, HandedOver, Holder, Origin,
+    Over, PeerMessage, Queried, Query, Resend, Token, View, Visit,
+};
 pub use refusal::{Advice, Refusal};
 
 /// The state of one node. See the [module's page](self).
@@ -67,6 +80,11 @@ pub struct Node {
     attempts: Attempts,
     ended: Ended,
     ops: Ops,
+    calls: Calls,
+    /// Gets that wait for other nodes.
+    asking: Map<u64, Asking>,
+    /// Commits that other nodes asked for.
+    peer_tickets: Map<Ticket, Forward>,
     timers: Timers<Timer>,
     gossip: Gossip,
     /// Commits of other nodes that are too far ahead of this node's clock.
@@ -140,6 +158,9 @@ impl Node {
             attempts: Attempts::new(hasher),
             ended: Ended::new(config.ended_max, hasher),
             ops: Ops::new(hasher),
+            calls: Calls::new(seed, hasher),
+            asking: Map::with_hasher(hasher.clone()),
+            peer_tickets: Map::with_hasher(hasher.clone()),
             timers: Timers::default(),
             gossip: Gossip::new(Vec::new(), hasher),
             quarantined: Vec::new(),
@@ -162,11 +183,15 @@ impl Node {
         match event {
             Event::Members(members) => self.set_members(members),
             Event::Peer(message) => self.heard(turn, message),
-            Event::Start { ticket, id } => self.start(turn, ticket, id),
+            Event::Start { ticket, id, after } => {
+                self.start_after(turn, Waiting { ticket, id, after });
+            }
             Event::Get { ticket, txn, keys } => self.get(turn, ticket, txn, keys),
             Event::Put { ticket, txn: Some(txn), writes } => self.put(turn, ticket, &txn, writes),
             Event::Put { ticket, txn: None, writes } => self.put_alone(turn, ticket, writes),
-            Event::Commit { ticket, txn } => self.commit(turn, ticket, &txn),
+            Event::Commit { ticket, txn, addresses } => {
+                self.commit(turn, ticket, &txn, addresses);
+            }
             Event::Abort { ticket, txn } => self.abort(turn, ticket, &txn),
             Event::Continue { ticket, txn, upstream } => {
                 self.continue_from(turn, ticket, &txn, upstream);
@@ -178,6 +203,24 @@ impl Node {
             Event::Drain => self.draining = true,
         }
         self.expire(turn);
+        self.answer_peers(turn);
+    }
+
+    /// A message of another node.
+    fn heard(&mut self, turn: &mut Turn<'_>, message: PeerMessage) {
+        match message {
+            PeerMessage::Commits(batch) => self.heard_commits(turn, batch),
+            PeerMessage::Resend(resend) => self.resend(turn, &resend),
+            PeerMessage::HandOver(asked) => self.hand_over(turn, asked),
+            PeerMessage::HandedOver(answer) => self.handed_over(turn, answer),
+            PeerMessage::Query(asked) => self.query(turn, asked),
+            PeerMessage::Queried(answer) => self.queried(turn, answer),
+            PeerMessage::Collect(asked) => self.collect(turn, asked),
+            PeerMessage::Collected(answer) => self.collected(turn, answer),
+            PeerMessage::Over(told) => self.over(turn, told),
+            PeerMessage::Forward(asked) => self.forwarded_here(turn, asked),
+            PeerMessage::Forwarded(answer) => self.forwarded(turn, answer),
+        }
     }
 
     /// When [`Event::Tick`] is due if nothing else happens before, as [`Now::elapsed`].
@@ -185,9 +228,9 @@ impl Node {
         self.timers.next_at()
     }
 
-    /// Nothing runs and nothing is asked of the store.
+    /// Nothing runs and nothing is asked of the store or of other nodes.
     pub fn is_idle(&self) -> bool {
-        self.attempts.len() == 0 && self.ops.len() == 0
+        self.attempts.len() == 0 && self.ops.len() == 0 && self.calls.len() == 0
     }
 
     /// User keys of which a value is in memory, each once.
@@ -223,14 +266,33 @@ impl Node {
 
     /// Ends an attempt whose record was never sent. It takes no effect.
     fn end_aborted(&mut self, turn: &mut Turn<'_>, id: &AttemptId, why: Refusal) {
-        let Some(attempt) = self.attempts.remove(id) else {
+        let Some(attempt) = self.attempts.get(id) else { return };
+        if matches!(attempt.phase, Phase::Committing { .. }) {
             return;
-        };
-        if let attempts::Phase::Running { timer } = attempt.phase {
-            self.timers.cancel(timer);
         }
-        self.ended.note_aborted(id.clone(), why.clone());
+        let others = attempt.travel.others();
+        let waiters = self.forget_attempt(id);
+        self.ended.note_aborted(id.clone(), why.clone(), !others.is_empty());
         turn.effects.push(Effect::Ended { attempt: id.clone(), end: End::Aborted(why) });
+        self.tell_over(turn, id, others, None);
+        for waiter in waiters {
+            self.timers.cancel(waiter.timer);
+            let answer = Answer::Undecided { id: id.to_string(), why: Refusal::Superseded };
+            turn.reply(waiter.ticket, answer);
+        }
+    }
+
+    /// Drops an attempt. Whoever waits for its outcome is to be answered.
+    fn forget_attempt(&mut self, id: &AttemptId) -> Vec<Waiter> {
+        match self.attempts.remove(id).map(|attempt| attempt.phase) {
+            Some(Phase::Running { timer } | Phase::HandedOut { timer, .. }) => {
+                self.timers.cancel(timer);
+                Vec::new()
+            }
+            Some(Phase::Preparing(prepare)) => prepare.waiters,
+            Some(Phase::Committing { waiters }) => waiters,
+            None => Vec::new(),
+        }
     }
 
     /// Why an attempt cannot be used, if it cannot; otherwise notes that it was used now.
@@ -240,8 +302,8 @@ impl Node {
         };
         attempt.touched = turn.now.elapsed;
         match attempt.phase {
-            attempts::Phase::Running { .. } => Ok(()),
-            attempts::Phase::Committing { .. } => Err(Refusal::Committing),
+            Phase::Running { .. } => Ok(()),
+            _ => Err(Refusal::Committing),
         }
     }
 

@@ -7,6 +7,8 @@ use foldhash::fast::FixedState;
 use super::effect::{Ask, ReadValue};
 use super::event::{OpId, Ticket};
 use super::get::Get;
+use super::refusal::Refusal;
+use super::session::Waiting;
 use crate::storage::StorageError;
 use crate::timers::TimerId;
 use crate::txn::{AttemptId, BaseId, Map};
@@ -34,6 +36,10 @@ pub(super) enum Purpose {
     Commit { attempt: AttemptId },
     /// To tell how an id ended of which nothing is known here.
     Settle { ticket: Ticket, attempt: AttemptId },
+    /// To end an attempt that cannot go on, of which other nodes know.
+    GiveUp { attempt: AttemptId, why: Refusal },
+    /// To begin when a commit of another node can be read.
+    Session { waiting: Waiting },
     /// To begin an attempt at an id that a client brought.
     Start { ticket: Ticket, base: BaseId },
     /// To find foreign values for a get.

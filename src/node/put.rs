@@ -20,8 +20,12 @@ impl Node {
     ) {
         let answer = match self.use_attempt(turn, txn) {
             Ok(()) => {
-                if self.attempts.get(txn).is_some_and(|attempt| attempt.writes.is_empty()) {
-                    turn.effects.push(Effect::Expect(txn.base()));
+                if let Some(attempt) = self.attempts.get_mut(txn) {
+                    attempt.travel.steps += 1;
+                    attempt.travel.puts += 1;
+                    if attempt.writes.is_empty() {
+                        turn.effects.push(Effect::Expect(txn.base()));
+                    }
                 }
                 Answer::Written(self.buffer(txn, writes))
             }
@@ -40,7 +44,10 @@ impl Node {
         for (key, value) in writes {
             let result = self.has_room(txn, &key, &value);
             if result.is_ok() {
-                self.attempts.write(txn, |buffer| buffer.put(key, value));
+                self.attempts.write(txn, |buffer| buffer.put(key.clone(), value));
+                if let Some(attempt) = self.attempts.get_mut(txn) {
+                    attempt.travel.wrote(&key);
+                }
             }
             results.push(result);
         }

@@ -59,7 +59,7 @@ impl Node {
     }
 
     /// How long until a commit may be believed, if that is not yet.
-    fn ahead_of_time(&self, now: Now, commit: &Commit) -> Option<Duration> {
+    pub(super) fn ahead_of_time(&self, now: Now, commit: &Commit) -> Option<Duration> {
         let is_own = commit.replica == self.config.address;
         let bound = if is_own { OWN_CLOCK_BOUND } else { self.config.clock_bound };
         let bound = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);

@@ -1,9 +1,10 @@
 //! Why something that was asked for is not done, and what the asker should do about it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::storage::{LatticeType, StorageError};
-use crate::txn::Key;
+use crate::txn::{AttemptId, Key};
 
 /// What to do about a [`Refusal`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,40 @@ pub enum Refusal {
     /// The store refused the commit.
     #[error("the commit could not be stored and the transaction was aborted: {0}")]
     NotStored(StorageError),
+    /// The transaction was part of another node's life, which is over.
+    #[error(
+        "node {0} has restarted since this transaction ran there, and what it did there is lost; start it again"
+    )]
+    Restarted(Arc<str>),
+    /// A value that the transaction wrote cannot be had.
+    #[error(
+        "what this transaction wrote to {0} is lost on node {1}; it was aborted, start it again"
+    )]
+    LostWrite(Key, Arc<str>),
+    /// A node that is needed does not answer.
+    #[error("node {0}, where a part of this transaction is, does not answer; start it again")]
+    Silent(Arc<str>),
+    /// Another node says no.
+    #[error("node {0} says: {1}")]
+    Elsewhere(Arc<str>, String),
+    /// Another node has ended it.
+    #[error("the transaction was ended at node {0}; start it again")]
+    EndedElsewhere(Arc<str>),
+    /// Two branches of the transaction do not fit together.
+    #[error(
+        "the branches of this transaction read {0} so that together they would show a fraction of another one; it was aborted, start it again"
+    )]
+    Fractured(Key),
+    /// A branch went on after it was merged.
+    #[error(
+        "this transaction wrote on node {0} after it had gone on from there; only what is handed on can be committed"
+    )]
+    LatePut(Arc<str>),
+    /// The transaction read what this node may not read yet.
+    #[error(
+        "the transaction read at node {0} what is far ahead of this machine's clock (clock-bound); set the clocks and start it again"
+    )]
+    FromTheFuture(Arc<str>),
     /// An outcome of the id was stored by somebody else first.
     #[error("the transaction id is settled as aborted; go on under a new id")]
     SettledAborted,
@@ -104,7 +139,7 @@ pub enum Refusal {
     #[error(
         "node {0} is not a peer of this node, so the transaction cannot be continued from there"
     )]
-    NoSuchPeer(String),
+    NoSuchPeer(Arc<str>),
 
     /// All running transactions together hold too much.
     #[error(
@@ -139,6 +174,11 @@ pub enum Refusal {
         kind = .1.as_str_name()
     )]
     OtherLattice(Key, LatticeType),
+    /// A commit that is to be seen cannot be read here yet.
+    #[error(
+        "the commit {0} that this transaction is to see cannot be read on this node yet; try again later"
+    )]
+    NotReadable(AttemptId),
     /// Another attempt of the id runs, so the id's outcome is open.
     #[error(
         "a newer attempt of this transaction id runs, this one has no effect; the id's outcome is open, ask again"
@@ -159,6 +199,14 @@ impl Refusal {
             | Self::Collected(_)
             | Self::ForeignChanged(_)
             | Self::NotStored(_)
+            | Self::Restarted(_)
+            | Self::LostWrite(..)
+            | Self::Silent(_)
+            | Self::Elsewhere(..)
+            | Self::EndedElsewhere(_)
+            | Self::Fractured(_)
+            | Self::LatePut(_)
+            | Self::FromTheFuture(_)
             | Self::SettledAborted => Advice::Retry,
             Self::Sibling
             | Self::AlreadyCommitted
@@ -172,6 +220,7 @@ impl Refusal {
             Self::BuffersFull { .. }
             | Self::TooManyTransactions { .. }
             | Self::Draining
+            | Self::NotReadable(_)
             | Self::Storage(_) => Advice::Later,
             Self::Deadline(_) => Advice::Repeat,
             Self::Undecided | Self::Superseded => Advice::AskAgain,
@@ -190,6 +239,15 @@ impl Refusal {
             Self::Collected(_) => "collected",
             Self::ForeignChanged(_) => "foreign_changed",
             Self::NotStored(_) => "not_stored",
+            Self::Restarted(_) => "restarted",
+            Self::LostWrite(..) => "lost_write",
+            Self::Silent(_) => "silent",
+            Self::Elsewhere(..) => "elsewhere",
+            Self::EndedElsewhere(_) => "ended_elsewhere",
+            Self::Fractured(_) => "fractured",
+            Self::LatePut(_) => "late_put",
+            Self::FromTheFuture(_) => "from_the_future",
+            Self::NotReadable(_) => "not_readable",
             Self::SettledAborted => "settled_aborted",
             Self::Sibling => "sibling",
             Self::AlreadyCommitted => "already_committed",

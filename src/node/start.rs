@@ -7,6 +7,7 @@ use super::attempts::{Attempt, Phase, Waiter, Wants};
 use super::effect::Answer;
 use super::event::Ticket;
 use super::ops::Purpose;
+use super::travel::Travel;
 use super::{Ask, Decided, Node, Refusal, Timer, Turn};
 use crate::storage::StorageError;
 use crate::txn::{AttemptId, BaseId, Outcome, ReadSet, WriteBuffer};
@@ -19,7 +20,7 @@ impl Node {
         match id {
             None => {
                 let attempt = self.ids.base(turn.now.wall_ns);
-                self.begin(turn, attempt.clone());
+                self.begin(turn, attempt.clone(), true);
                 turn.reply(ticket, Answer::Started(attempt));
             }
             Some(base) if self.is_too_old(turn, &base) => {
@@ -64,7 +65,7 @@ impl Node {
         }
         self.fence(turn, &base);
         let attempt = self.ids.attempt(&base);
-        self.begin(turn, attempt.clone());
+        self.begin(turn, attempt.clone(), false);
         turn.reply(ticket, Answer::Started(attempt));
     }
 
@@ -79,7 +80,7 @@ impl Node {
     }
 
     /// Makes room in the tables for an attempt that runs from now on.
-    pub(super) fn begin(&mut self, turn: &Turn<'_>, id: AttemptId) {
+    pub(super) fn begin(&mut self, turn: &Turn<'_>, id: AttemptId, is_original: bool) {
         let first_look = turn.now.elapsed + self.config.idle_max.min(self.config.lifetime_max);
         let timer = self.timers.set(first_look, Timer::Attempt(id.clone()));
         let attempt = Attempt {
@@ -89,6 +90,8 @@ impl Node {
             touched: turn.now.elapsed,
             phase: Phase::Running { timer },
             held_bytes: 0,
+            is_original,
+            travel: Travel::default(),
         };
         self.attempts.insert(id, attempt);
     }
@@ -114,9 +117,12 @@ impl Node {
         let Some(decided) = self.ended.decided(base) else {
             return false;
         };
-        let committed = matches!(decided, Decided::Committed(_));
+        let (committed, token) = match decided {
+            Decided::Committed(token) => (true, token.clone()),
+            Decided::Aborted => (false, None),
+        };
         let why = (!committed).then_some(Refusal::SettledAborted);
-        turn.reply(ticket, Answer::Decided { id: base.to_string(), committed, why });
+        turn.reply(ticket, Answer::Decided { id: base.to_string(), committed, why, token });
         true
     }
 
@@ -149,9 +155,7 @@ impl Node {
         let Some(entry) = self.attempts.get_mut(attempt) else {
             return false;
         };
-        let Phase::Committing { waiters } = &mut entry.phase else {
-            return false;
-        };
+        let Some(waiters) = entry.phase.waiters() else { return false };
         let at = turn.now.elapsed + within;
         let timer = self.timers.set(at, Timer::Waiter(attempt.clone(), ticket));
         waiters.push(Waiter { ticket, wants, timer });

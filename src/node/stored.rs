@@ -16,6 +16,10 @@ impl Node {
     pub(super) fn stored(&mut self, turn: &mut Turn<'_>, id: OpId, result: StoreResult) {
         match failure(&result) {
             Some(error) => self.store_failed(turn, id, error),
+            // Not there yet.
+            None if matches!(&result, StoreResult::Outcome(Ok(None))) && self.is_session(id) => {
+                self.ask_later(turn, id);
+            }
             None => {
                 if let Some(op) = self.close(id) {
                     self.store_answered(turn, op, result);
@@ -36,6 +40,12 @@ impl Node {
             }
             (Purpose::Start { ticket, base }, _, StoreResult::Outcome(Ok(outcome))) => {
                 self.start_outcome(turn, ticket, base, outcome);
+            }
+            (Purpose::GiveUp { attempt, why }, _, StoreResult::Decided(Ok(outcome))) => {
+                self.gave_up(turn, &attempt, why, &outcome);
+            }
+            (Purpose::Session { waiting }, _, StoreResult::Outcome(Ok(Some(outcome)))) => {
+                self.session_found(turn, waiting, &outcome);
             }
             (Purpose::Merge { ticket }, Ask::Merge(asked), StoreResult::Merged(results)) => {
                 self.merged(turn, ticket, &asked, results);
@@ -76,9 +86,18 @@ impl Node {
             self.close(id);
             return;
         }
+        self.ask_later(turn, id);
+    }
+
+    fn ask_later(&mut self, turn: &Turn<'_>, id: OpId) {
+        let Some(op) = self.ops.get_mut(id) else { return };
         let [chance, ..] = self.hasher.hash_one((id, op.failures)).to_ne_bytes();
         let again = turn.now.elapsed + op.pause(chance);
         self.timers.set(again, Timer::Again(id));
+    }
+
+    fn is_session(&self, id: OpId) -> bool {
+        self.ops.get(id).is_some_and(|op| matches!(op.purpose, Purpose::Session { .. }))
     }
 
     /// The request behind a question to the store has waited long enough.
@@ -97,7 +116,15 @@ impl Node {
             Purpose::Plain { get } => self.get_failed(turn, get.ticket, op.last_error),
             Purpose::Merge { ticket } => self.get_failed(turn, ticket, op.last_error),
             Purpose::Values { ticket, .. } => self.get_failed(turn, ticket, op.last_error),
-            Purpose::Commit { .. } | Purpose::Publish => {}
+            Purpose::Session { mut waiting } => {
+                let why = match op.last_error {
+                    Some(error) => super::Refusal::Storage(error),
+                    None => super::Refusal::NotReadable(waiting.after.swap_remove(0).attempt),
+                };
+                let answer = super::Answer::Undecided { id: String::new(), why };
+                turn.reply(waiting.ticket, answer);
+            }
+            Purpose::Commit { .. } | Purpose::GiveUp { .. } | Purpose::Publish => {}
         }
     }
 

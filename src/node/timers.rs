@@ -16,6 +16,10 @@ pub(super) enum Timer {
     Again(OpId),
     /// Look whether commits from the future may be believed by now.
     Quarantine,
+    /// Ask another node again.
+    CallAgain(u64),
+    /// Another node has not answered in time.
+    CallDeadline(u64),
     /// Tell other nodes what is new.
     Gossip,
 }

@@ -1,5 +1,6 @@
 //! How nodes are called, and which sockets that stands for.
 
+use std::fmt;
 use std::net::IpAddr;
 
 /// Why a text is not the name of a node.
@@ -17,6 +18,10 @@ pub(super) struct NodeAddress {
 }
 
 impl NodeAddress {
+    pub(super) fn new(ip: IpAddr, offset: u16) -> Self {
+        Self { ip, offset }
+    }
+
     pub(super) fn parse(text: &str) -> Result<Self, BadAddress> {
         let bad = || BadAddress(text.to_owned());
         if let Ok(ip) = text.parse() {
@@ -36,6 +41,26 @@ impl NodeAddress {
             IpAddr::V6(ip) => format!("tcp://[{ip}]:{port}"),
         })
     }
+}
+
+impl fmt::Display for NodeAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.ip, self.offset) {
+            (ip, 0) => write!(f, "{ip}"),
+            (IpAddr::V4(ip), offset) => write!(f, "{ip}:{offset}"),
+            (IpAddr::V6(ip), offset) => write!(f, "[{ip}]:{offset}"),
+        }
+    }
+}
+
+/// The name of a node.
+pub fn name(ip: IpAddr, offset: u16) -> String {
+    NodeAddress::new(ip, offset).to_string()
+}
+
+/// The name of a node as the node itself writes it.
+pub fn normalize(text: &str) -> Result<String, BadAddress> {
+    NodeAddress::parse(text).map(|address| address.to_string())
 }
 
 /// Checks the name of a node.

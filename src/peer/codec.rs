@@ -1,4 +1,4 @@
-//! Messages between nodes to bytes and back.
+//! Messages between nodes to bytes and back: what is told about commits.
 
 use std::sync::Arc;
 
@@ -16,8 +16,11 @@ const COMMITS_MAX: usize = 100_000;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadMessage {
     /// It cannot be decoded.
-    #[error("the message is not a valid TransactionList: {0}")]
-    Undecodable(String),
+    #[error("the message is not a valid {0}: {1}")]
+    Undecodable(&'static str, String),
+    /// It holds something that cannot be.
+    #[error("the message holds {0}")]
+    Nonsense(String),
     /// One of its commits is none.
     #[error("a commit in the message cannot be used: {0}")]
     BadCommit(String),
@@ -27,33 +30,51 @@ pub enum BadMessage {
     /// It does not say who sent it, as those of the original AFT.
     #[error("the message does not name its sender")]
     Anonymous,
+    /// It is for nodes that persist their own part of a transaction, as those of the original AFT.
+    #[error(
+        "this node does not persist a part of a transaction; it hands its values out to the node that commits"
+    )]
+    PersistPart {
+        /// Who wants to know.
+        reply_to: String,
+    },
 }
 
-pub(super) fn encode(message: &PeerMessage) -> Vec<u8> {
-    match message {
-        PeerMessage::Commits(batch) => TransactionList {
-            records: batch.commits.iter().map(|commit| record_of(commit)).collect(),
-            origin: batch.origin.node.to_string(),
-            incarnation: batch.origin.incarnation.to_string(),
-            first: batch.first,
-            last: batch.last,
-            resend: false,
-        },
-        PeerMessage::Resend(resend) => TransactionList {
-            records: Vec::new(),
-            origin: resend.asker.to_string(),
-            incarnation: resend.incarnation.to_string(),
-            first: resend.first,
-            last: resend.last,
-            resend: true,
-        },
+/// Decodes a protobuf message that is called `name`.
+pub(super) fn decode_as<M: Message + Default>(
+    name: &'static str,
+    message: Bytes,
+) -> Result<M, BadMessage> {
+    M::decode(message).map_err(|error| BadMessage::Undecodable(name, error.to_string()))
+}
+
+pub(super) fn encode_commits(batch: &Batch) -> Vec<u8> {
+    TransactionList {
+        records: batch.commits.iter().map(|commit| record_of(commit)).collect(),
+        origin: batch.origin.node.to_string(),
+        incarnation: batch.origin.incarnation.to_string(),
+        first: batch.first,
+        last: batch.last,
+        in_log_to: batch.in_log_to,
+        resend: false,
     }
     .encode_to_vec()
 }
 
-pub(super) fn decode(message: Bytes) -> Result<PeerMessage, BadMessage> {
-    let list = TransactionList::decode(message)
-        .map_err(|error| BadMessage::Undecodable(error.to_string()))?;
+pub(super) fn encode_resend(resend: &Resend) -> Vec<u8> {
+    TransactionList {
+        origin: resend.asker.to_string(),
+        incarnation: resend.incarnation.to_string(),
+        first: resend.first,
+        last: resend.last,
+        resend: true,
+        ..TransactionList::default()
+    }
+    .encode_to_vec()
+}
+
+pub(super) fn decode_list(message: Bytes) -> Result<PeerMessage, BadMessage> {
+    let list: TransactionList = decode_as("TransactionList", message)?;
     if list.origin.is_empty() {
         return Err(BadMessage::Anonymous);
     }
@@ -68,7 +89,8 @@ pub(super) fn decode(message: Bytes) -> Result<PeerMessage, BadMessage> {
     let commits = list.records.iter().map(commit_of).collect::<Result<_, _>>();
     let commits = commits.map_err(|error| BadMessage::BadCommit(error.to_string()))?;
     let origin = Origin { node, incarnation };
-    Ok(PeerMessage::Commits(Batch { origin, first, last, commits }))
+    let in_log_to = list.in_log_to;
+    Ok(PeerMessage::Commits(Batch { origin, first, last, in_log_to, commits }))
 }
 
 #[cfg(test)]
@@ -85,18 +107,15 @@ mod tests {
         let origin = Origin { node: "10.0.0.7:1".into(), incarnation: "x".into() };
         let resend =
             Resend { asker: "10.0.0.8".into(), incarnation: "x".into(), first: 3, last: 9 };
-        for message in [
-            PeerMessage::Commits(Batch { origin, first: 3, last: 9, commits }),
-            PeerMessage::Resend(resend),
-        ] {
-            assert_eq!(decode(encode(&message).into()), Ok(message));
-        }
+        let batch = Batch { origin, first: 3, last: 9, in_log_to: 2, commits };
+        assert_eq!(decode_list(encode_commits(&batch).into()), Ok(PeerMessage::Commits(batch)));
+        assert_eq!(decode_list(encode_resend(&resend).into()), Ok(PeerMessage::Resend(resend)));
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_decoded_without_a_panic(bytes: Vec<u8>) {
-            let _ = decode(bytes.into());
+            let _ = decode_list(bytes.into());
         }
     }
 }

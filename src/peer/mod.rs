@@ -1,20 +1,69 @@
 //! Node to node over ZeroMQ: each node binds a PULL socket per kind of message, peers connect PUSH.
+//!
+//! A question names the endpoint to which its answer goes; those are sockets of their own.
 
 mod address;
 mod codec;
+mod travel;
 
 use std::net::IpAddr;
 
 use crate::node::PeerMessage;
 use crate::transport::{Sockets, TransportError};
 
-pub use address::{BadAddress, check};
+use address::NodeAddress;
+pub use address::{BadAddress, check, name, normalize};
 pub use codec::BadMessage;
 
-/// Where commits are told, before the port offset.
-const GOSSIP_PORT: u16 = 7777;
+/// The sockets of a node, before the port offset, in the order in which they are bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Socket {
+    /// What was committed.
+    Gossip = 7777,
+    /// Answers to handovers.
+    HandedOver = 9000,
+    /// Answers about commits.
+    CommitAnswers = 9001,
+    /// Reads of buffered values.
+    Queries = 9100,
+    /// Answers to them.
+    Queried = 9200,
+    /// Handovers.
+    HandOvers = 10000,
+    /// Commits of transactions that ran on several nodes.
+    Commits = 10100,
+}
+
+impl Socket {
+    const ALL: [Self; 7] = [
+        Self::Gossip,
+        Self::HandedOver,
+        Self::CommitAnswers,
+        Self::Queries,
+        Self::Queried,
+        Self::HandOvers,
+        Self::Commits,
+    ];
+
+    fn port(self) -> u16 {
+        self as u16
+    }
+
+    fn decode(self, message: bytes::Bytes) -> Result<PeerMessage, BadMessage> {
+        match self {
+            Self::Gossip => codec::decode_list(message),
+            Self::HandedOver => travel::decode_handed_over(message),
+            Self::CommitAnswers => travel::decode_commit_response(message),
+            Self::Queries => travel::decode_query(message),
+            Self::Queried => travel::decode_queried(message),
+            Self::HandOvers => travel::decode_hand_over(&message),
+            Self::Commits => travel::decode_commit_request(message),
+        }
+    }
+}
+
 /// The longest message that is taken.
-const MESSAGE_BYTES_MAX: usize = 256 << 20;
+const MESSAGE_BYTES_MAX: usize = 512 << 20;
 
 /// Why a node cannot be reached by others.
 #[derive(Debug, thiserror::Error)]
@@ -29,8 +78,10 @@ pub enum PeerError {
 
 /// The sockets for other nodes.
 pub struct Peers {
-    /// The number of the gossip socket among all.
-    gossip: usize,
+    /// This node.
+    own: NodeAddress,
+    /// The number of the first socket among all.
+    first: usize,
 }
 
 impl Peers {
@@ -41,12 +92,12 @@ impl Peers {
         ip: IpAddr,
         offset: u16,
     ) -> Result<Self, PeerError> {
-        let name = format!("{}:{offset}", bracketed(ip));
-        let address = address::NodeAddress::parse(&name).ok();
-        let endpoint = address.and_then(|address| address.endpoint(GOSSIP_PORT));
-        let endpoint = endpoint.ok_or(PeerError::PortOffset(offset))?;
-        sockets.bind(&endpoint, MESSAGE_BYTES_MAX)?;
-        Ok(Self { gossip: bound })
+        let own = NodeAddress::new(ip, offset);
+        for socket in Socket::ALL {
+            let endpoint = own.endpoint(socket.port()).ok_or(PeerError::PortOffset(offset))?;
+            sockets.bind(&endpoint, MESSAGE_BYTES_MAX)?;
+        }
+        Ok(Self { own, first: bound })
     }
 
     /// Takes one message from the socket of this number, if there is one.
@@ -55,25 +106,57 @@ impl Peers {
         sockets: &Sockets,
         number: usize,
     ) -> Option<Result<PeerMessage, BadMessage>> {
-        if number != self.gossip {
-            return None;
-        }
+        let socket = Socket::ALL.get(number.checked_sub(self.first)?)?;
         let message = sockets.inbox(number)?.receive()?;
-        Some(codec::decode(message))
+        Some(socket.decode(message))
     }
 
-    /// Sends a message to a node. A name that is none goes nowhere.
+    /// Sends a message to a node, or to the endpoint that a question named. A name that is none goes
+    /// nowhere.
     pub fn send(&self, sockets: &mut Sockets, to: &str, message: &PeerMessage) {
-        let address = address::NodeAddress::parse(to).ok();
-        if let Some(endpoint) = address.and_then(|address| address.endpoint(GOSSIP_PORT)) {
-            sockets.outbox().send(&endpoint, codec::encode(message));
+        let (socket, bytes) = self.encode(message);
+        let endpoint = if to.starts_with("tcp://") {
+            Some(to.to_owned())
+        } else {
+            NodeAddress::parse(to).ok().and_then(|address| address.endpoint(socket.port()))
+        };
+        if let Some(endpoint) = endpoint {
+            sockets.outbox().send(&endpoint, bytes);
         }
     }
-}
 
-fn bracketed(ip: IpAddr) -> String {
-    match ip {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
+    fn encode(&self, message: &PeerMessage) -> (Socket, Vec<u8>) {
+        let answered_at = |socket: Socket| self.own.endpoint(socket.port()).unwrap_or_default();
+        match message {
+            PeerMessage::Commits(batch) => (Socket::Gossip, codec::encode_commits(batch)),
+            PeerMessage::Resend(asked) => (Socket::Gossip, codec::encode_resend(asked)),
+            PeerMessage::HandOver(asked) => {
+                let answer = answered_at(Socket::HandedOver);
+                (Socket::HandOvers, travel::encode_hand_over(asked, &answer))
+            }
+            PeerMessage::HandedOver(answer) => {
+                (Socket::HandedOver, travel::encode_handed_over(answer))
+            }
+            PeerMessage::Query(asked) => {
+                let answer = answered_at(Socket::Queried);
+                (Socket::Queries, travel::encode_query(asked, &answer))
+            }
+            PeerMessage::Queried(answer) => (Socket::Queried, travel::encode_queried(answer)),
+            PeerMessage::Collect(asked) => {
+                let answer = answered_at(Socket::CommitAnswers);
+                (Socket::Commits, travel::encode_collect(asked, &answer))
+            }
+            PeerMessage::Collected(answer) => {
+                (Socket::CommitAnswers, travel::encode_collected(answer))
+            }
+            PeerMessage::Over(told) => (Socket::Commits, travel::encode_over(told)),
+            PeerMessage::Forward(asked) => {
+                let answer = answered_at(Socket::CommitAnswers);
+                (Socket::Commits, travel::encode_forward(asked, &answer))
+            }
+            PeerMessage::Forwarded(answer) => {
+                (Socket::CommitAnswers, travel::encode_forwarded(answer))
+            }
+        }
     }
 }

@@ -307,15 +307,13 @@ impl Settings {
 
     /// The other nodes.
     pub fn peers(&self) -> Vec<Arc<str>> {
-        self.peer.split(',').filter(|one| !one.is_empty()).map(Arc::from).collect()
+        let named = self.peer.split(',').filter(|one| !one.is_empty());
+        named.filter_map(|one| peer::normalize(one).ok()).map(Arc::from).collect()
     }
 
     /// The name by which others call this node: `IP`, or `IP:OFFSET`.
     pub fn node_address(&self) -> String {
-        match self.port_offset {
-            0 => self.ip.to_string(),
-            offset => format!("{}:{offset}", self.ip),
-        }
+        peer::name(self.ip, self.port_offset)
     }
 
     /// The settings as a file that would give the same settings.

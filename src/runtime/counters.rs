@@ -34,6 +34,7 @@ impl Counters {
 
     pub(super) fn ended(&self, end: &End) {
         match end {
+            End::Elsewhere => {}
             End::Committed(_) => self.committed.increment(1),
             End::ReadOnly => self.read_only.increment(1),
             End::Aborted(why) => {

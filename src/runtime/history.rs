@@ -1,7 +1,7 @@
 //! Writes out what committed transactions read and wrote, for independent isolation checkers.
 //!
 //! One operation a line, `r(key,value,session,transaction)` or `w(…)`, all integers. A value names a
-//! version, 0 is "nothing yet". Transactions of one session stand in the order in which they ended; a
+//! version, 0 is "nothing yet", and stands for keys only that the transaction did not find later either. Transactions of one session stand in the order in which they ended; a
 //! session is whoever starts transactions from one reply address. What the store held before is
 //! written by transactions of session 0.
 
@@ -140,6 +140,11 @@ impl History {
                 Source::Nothing => 0,
                 source => self.value_of(&key, source),
             };
+            // That it was missing before is forgotten, as the protocol allows.
+            if value != 0 {
+                let was_missing = |op: &Operation| !op.is_write && op.value == 0 && op.key == key;
+                running.operations.retain(|op| !was_missing(op));
+            }
             running.operations.push(Operation { is_write: false, key, value });
         }
     }

@@ -224,6 +224,7 @@ fn new_node(settings: &Settings, store: &dyn Storage) -> Result<Node, SidecarErr
         incarnation: format!("{seed:016x}").into(),
         clock_bound: Duration::from_secs_f64(settings.clock_bound),
         gossip_each: Duration::from_millis(settings.gossip_interval),
+        has_peers: !settings.peers().is_empty(),
         plain_keys: store.has_plain_keys(),
         idle_max: Duration::from_secs_f64(settings.txn_timeout),
         lifetime_max: Duration::from_secs_f64(settings.txn_lifetime),

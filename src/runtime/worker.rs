@@ -176,7 +176,14 @@ impl Worker {
                 Some(Ok(message)) => self.handle_event(self.clock.now(), Event::Peer(message)),
                 // The original's: what it committed is found in the store when it is read.
                 Some(Err(BadMessage::Anonymous)) => {}
-                Some(Err(why)) => self.log_bad(self.clock.now(), "peer", &why.to_string()),
+                Some(Err(why)) => {
+                    if let BadMessage::PersistPart { reply_to } = &why
+                        && reply_to.starts_with("tcp://")
+                    {
+                        self.sockets.outbox().send(reply_to, why.to_string().into_bytes());
+                    }
+                    self.log_bad(self.clock.now(), "peer", &why.to_string());
+                }
                 None => return,
             }
         }

@@ -42,8 +42,9 @@ pub(super) enum Ended {
 
 type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
-/// The simulated store and what runs against it.
+/// One node's way to the simulated store, and what runs against it.
 pub(super) struct Anna {
+    node: String,
     objects: Arc<Objects>,
     store: Option<Arc<AnnaStore<Handle>>>,
     running: Vec<Running>,
@@ -51,8 +52,9 @@ pub(super) struct Anna {
     followed: LogPosition,
 }
 
+/// The objects, which all nodes share.
 #[derive(Default)]
-struct Objects(Mutex<State>);
+pub(super) struct Objects(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -151,9 +153,10 @@ fn is_nothing(lattice: &Lattice) -> bool {
 }
 
 impl Anna {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(objects: &Arc<Objects>, node: &str) -> Self {
         Self {
-            objects: Arc::default(),
+            node: node.to_owned(),
+            objects: objects.clone(),
             store: None,
             running: Vec::new(),
             followed: LogPosition::default(),
@@ -164,8 +167,8 @@ impl Anna {
     /// writes of the one before may go on landing.
     pub(super) fn open(&mut self, incarnation: u64) -> (Vec<Arc<Commit>>, Option<Duration>) {
         let options = AnnaOptions {
-            node: "127.0.0.1".to_owned(),
-            host: "127.0.0.1".to_owned(),
+            node: self.node.clone(),
+            host: self.node.clone(),
             incarnation: incarnation.to_string(),
             publication: Publication::default(),
             lands_within: LANDS_WITHIN,

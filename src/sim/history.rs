@@ -9,23 +9,52 @@ use crate::txn::{AttemptId, BaseId, Commit, Key, Version};
 /// Every value written in a run is a different number.
 pub type Value = u64;
 
-/// One attempt, as the client that started it saw it.
+/// The order of all that clients did and saw.
+pub type Moment = u64;
+
+/// One attempt, as the clients that worked at it saw it.
 #[derive(Debug, Clone)]
 pub struct Attempt {
     /// Its name; none for a request without a transaction.
     pub id: Option<AttemptId>,
-    /// What the client's earlier commits wrote, before this attempt began.
-    pub session_floor: BTreeMap<Key, Version>,
-    /// What it did, in order.
+    /// The node where it began.
+    pub site: usize,
+    /// What it must be able to read there.
+    pub floor: Floor,
+    /// What it did, in the order in which it was noted.
     pub operations: Vec<Operation>,
-    /// What it was told about its outcome, in order.
-    pub verdicts: Vec<Verdict>,
+    /// What was told about its outcome, in order.
+    pub verdicts: Vec<Told>,
+}
+
+/// Versions below which reads must not fall.
+#[derive(Debug, Clone)]
+pub struct Floor {
+    /// Which promise that is.
+    pub promise: &'static str,
+    /// For each key, the version.
+    pub versions: BTreeMap<Key, Version>,
 }
 
 /// Something that an attempt did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Operation {
-    /// Keys read in one request, with what came back and when.
+pub struct Operation {
+    /// At which node.
+    pub site: usize,
+    /// When it was asked for.
+    pub asked: Moment,
+    /// When it was answered, if it was done.
+    pub done: Option<Moment>,
+    /// By a function that was given up: what it did may count, or not.
+    pub is_loose: bool,
+    /// What.
+    pub what: What,
+}
+
+/// What an operation is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// Keys read in one request, with what came back and when. Noted when it did.
     Read {
         /// Key and value; no value if the key was missing.
         seen: Vec<(Key, Option<Value>)>,
@@ -36,13 +65,30 @@ pub enum Operation {
     Write {
         /// Key and value.
         writes: Vec<(Key, Value)>,
-        /// Whether that was acknowledged.
-        acknowledged: bool,
+    },
+    /// The attempt goes on at this node from another.
+    Continue {
+        /// From where.
+        upstream: usize,
+    },
+    /// The attempt is to take effect.
+    Commit {
+        /// Nodes that are to be merged before.
+        named: Vec<usize>,
     },
 }
 
-/// What a client was told about an outcome.
+/// What a client was told about an outcome, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// What.
+    pub verdict: Verdict,
+    /// When.
+    pub at: Duration,
+}
+
+/// What a client was told about an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// It took effect.
     Committed,
@@ -63,6 +109,13 @@ pub struct Landed {
     pub values: Vec<Option<Value>>,
 }
 
+impl Landed {
+    /// A commit that becomes durable now. Its values are looked up in the end.
+    pub fn at(at: Duration, commit: Arc<Commit>) -> Self {
+        Self { commit, at, values: Vec::new() }
+    }
+}
+
 /// A whole run.
 #[derive(Debug, Clone, Default)]
 pub struct History {
@@ -79,13 +132,33 @@ pub struct History {
 }
 
 impl History {
+    /// Ids of which some client was told that they committed.
+    pub(super) fn told_committed(&self) -> BTreeSet<BaseId> {
+        let was_told = |told: &Told| told.verdict == Verdict::Committed;
+        let told = self.attempts.iter().filter(|a| a.verdicts.iter().any(was_told));
+        told.filter_map(|attempt| Some(attempt.id.as_ref()?.base())).collect()
+    }
+
     /// Keys read and answered.
     pub fn reads(&self) -> usize {
         let operations = self.attempts.iter().flat_map(|attempt| &attempt.operations);
-        let reads = operations.map(|operation| match operation {
-            Operation::Read { seen, .. } => seen.len(),
-            Operation::Write { .. } => 0,
+        let reads = operations.map(|operation| match &operation.what {
+            What::Read { seen, .. } => seen.len(),
+            _ => 0,
         });
         reads.sum()
+    }
+
+    /// Attempts that took effect and ran on more than one node.
+    pub fn spread_commits(&self) -> usize {
+        let committed: BTreeSet<_> =
+            self.landed.iter().map(|landed| &landed.commit.version.writer).collect();
+        let is_spread = |attempt: &&Attempt| {
+            attempt.id.as_ref().is_some_and(|id| committed.contains(id))
+                && attempt.operations.iter().any(|operation| {
+                    matches!(operation.what, What::Continue { .. }) && operation.done.is_some()
+                })
+        };
+        self.attempts.iter().filter(is_spread).count()
     }
 }

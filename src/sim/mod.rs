@@ -1,32 +1,46 @@
-//! A deterministic simulator: one node, a store that misbehaves, clients that do what they like, all in
-//! one thread on a virtual clock, driven by one seed.
+//! A deterministic simulator: nodes, a store and a network that misbehave, clients that do what they like,
+//! all in one thread on a virtual clock, driven by one seed.
 //!
 //! The same seed gives the same run, to the letter, so what is found once can be looked at again:
 //! `aft sim --seed S`. After each run [`judge`] holds what the clients saw against what the store
-//! holds. [`canary`] has consistency levels that are broken on purpose: the judge must notice them, or
-//! it proves nothing.
+//! holds. [`canary`] has consistency levels that are broken on purpose, and [`Flaw`] names what can be broken
+//! around the nodes: the judge must notice them, or it proves nothing.
 //!
 //! What can happen: storage that is slow, that fails before or after having done what was asked, that
-//! does it long after it reported a failure; a node that dies between any two effects and comes back
-//! with another incarnation and another wall clock; clients that leave, return too late, retry under
-//! the same id, or work at one id at the same time; values written past the sidecar.
+//! does it long after it reported a failure; nodes that die between any two effects and come back
+//! with another incarnation and another wall clock, or are stopped for longer than any time-out and go on
+//! without having noticed; clocks that drift and that are an hour off; messages between nodes that are lost,
+//! late, overtaken or doubled, and nodes that are cut off from each other; clients that leave, return too
+//! late, retry under the same id, or work at one id at the same time, at the same node or at others; functions
+//! of one transaction that die, are run twice, or write where the transaction has gone on from; values written
+//! past the sidecar.
 
 mod anna;
 pub mod canary;
 mod clients;
 pub mod history;
 pub mod judge;
+mod network;
+mod quiesce;
+mod site;
+mod storage;
+mod weather;
 mod world;
 
 use crate::txn::Consistency;
 
 pub use judge::Violation;
+pub use site::SITES_MAX;
 
 /// How a run is set up. Everything else follows from the seed.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Nodes, at most [`SITES_MAX`].
+    pub nodes: usize,
     /// Clients that run at once.
     pub clients: usize,
+    /// Half of the clients run transactions whose functions are spread over the nodes.
+    pub dag: bool,
     /// User keys. Few, so that transactions meet.
     pub keys: usize,
     /// Requests made, over all clients, before the run ends.
@@ -39,13 +53,23 @@ pub struct Options {
     pub trace: bool,
 }
 
-/// Something broken on purpose around a simulated Anna, for showing that the judge has teeth.
+/// Something broken on purpose around the nodes, for showing that the judge has teeth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
-    /// Nobody sees a promise, so what was accepted is taken for decided.
+    /// Nobody sees a promise on Anna, so what was accepted is taken for decided.
     Trusting,
-    /// Some acknowledged writes are not kept.
+    /// Anna does not keep some of the writes that it acknowledges.
     Forgetful,
+    /// A transaction that goes on at another node loses what it has read.
+    Amnesic,
+    /// What was read in two branches is not compared when they are merged.
+    Credulous,
+    /// A commit is confirmed before it is stored.
+    Boastful,
+    /// Clients are told of a commit before it can be read.
+    Tardy,
+    /// Commits that are lost on their way to another node count as heard there.
+    Deaf,
 }
 
 /// What keeps the commits of a run.
@@ -61,7 +85,9 @@ pub enum StoreKind {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            nodes: 1,
             clients: 5,
+            dag: false,
             keys: 5,
             requests: 400,
             store: StoreKind::Conditional,
@@ -82,8 +108,14 @@ pub struct Report {
     pub attempts: usize,
     /// Keys read and answered.
     pub reads: usize,
-    /// How often the node died.
+    /// Commits of transactions that ran on more than one node.
+    pub spread_commits: usize,
+    /// How often a node died.
     pub crashes: usize,
+    /// How often a node was stopped for a while.
+    pub freezes: usize,
+    /// Messages between nodes.
+    pub messages: usize,
     /// Hash of everything that happened, in order.
     pub fingerprint: u64,
 }
@@ -95,5 +127,6 @@ pub fn run(seed: u64, options: &Options, consistency: &dyn Fn() -> Box<dyn Consi
     report.commits = history.landed.len();
     report.attempts = history.attempts.len();
     report.reads = history.reads();
+    report.spread_commits = history.spread_commits();
     report
 }

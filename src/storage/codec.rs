@@ -120,11 +120,11 @@ pub(crate) fn record_of(commit: &Commit) -> TransactionRecord {
         status: TransactionStatus::Committed.into(),
         replica_id: commit.replica.to_string(),
         write_set: commit.keys.iter().map(|written| written.key.as_str().to_owned()).collect(),
-        read_set: Default::default(),
         fresh: (positions.zip(&commit.keys))
             .filter(|(_, written)| written.fresh)
             .map(|(position, _)| position)
             .collect(),
+        ..TransactionRecord::default()
     }
 }
 

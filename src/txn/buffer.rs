@@ -41,6 +41,11 @@ impl WriteBuffer {
         self.bytes
     }
 
+    /// The keys that were written, in their order.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.values.keys()
+    }
+
     /// How many keys were written.
     pub fn key_count(&self) -> usize {
         self.values.len()

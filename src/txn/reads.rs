@@ -16,7 +16,7 @@ pub struct ForeignPin {
 }
 
 /// Which version of a key a transaction has read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pinned {
     /// The version that this commit wrote.
     Committed(Arc<Commit>),
@@ -106,6 +106,61 @@ impl ReadSet {
         self.missing.remove(key);
     }
 
+    /// Everything read, in the order of the keys.
+    pub fn pins(&self) -> Vec<(&Key, &Pinned)> {
+        let mut pins: Vec<_> = self.pins.iter().collect();
+        pins.sort_unstable_by_key(|(key, _)| *key);
+        pins
+    }
+
+    /// Keys reported to have no value, in their order.
+    pub fn missing(&self) -> Vec<&Key> {
+        let mut missing: Vec<_> = self.missing.iter().collect();
+        missing.sort_unstable();
+        missing
+    }
+
+    /// Adds what a parallel branch of the same transaction has read.
+    ///
+    /// # Errors
+    /// A key of which the two branches together would show a fraction of some transaction, or two
+    /// versions. Nothing was added then.
+    pub fn join(&mut self, reads: Vec<(Key, Pinned)>, missing: Vec<Key>) -> Result<(), Key> {
+        for (key, pinned) in &reads {
+            let same = self.pins.get(key).is_none_or(|known| known == pinned);
+            let older = self.lower.get(key).is_some_and(|bound| is_older(pinned, &bound.version));
+            if !same || older || self.missing.contains(key) {
+                return Err(key.clone());
+            }
+            if let Pinned::Committed(commit) = pinned
+                && let Some(other) = self.torn_by(commit)
+            {
+                return Err(other);
+            }
+        }
+        let has_value = |key: &&Key| self.pins.contains_key(*key) || self.lower.contains_key(*key);
+        if let Some(key) = missing.iter().find(has_value) {
+            return Err(key.clone());
+        }
+        for (key, pinned) in reads {
+            match pinned {
+                Pinned::Committed(commit) => self.pin_committed(key, commit),
+                Pinned::Foreign(pin) => self.pin_foreign(key, pin),
+            }
+        }
+        self.missing.extend(missing);
+        Ok(())
+    }
+
+    /// A key that this commit wrote and that was read older, or was missing.
+    fn torn_by(&self, commit: &Commit) -> Option<Key> {
+        let is_torn = |key: &Key| {
+            self.missing.contains(key)
+                || self.pins.get(key).is_some_and(|pin| is_older(pin, &commit.version))
+        };
+        commit.keys.iter().map(|written| &written.key).find(|key| is_torn(key)).cloned()
+    }
+
     /// Whether another key of this commit was read at an older version, or was missing: then reading
     /// `key` at this commit would show a fraction of it.
     pub fn fractured_by(&self, commit: &Commit, key: &Key) -> bool {
@@ -137,5 +192,81 @@ fn is_older(pinned: &Pinned, than: &Version) -> bool {
     match pinned {
         Pinned::Committed(commit) => commit.version < *than,
         Pinned::Foreign(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::txn::{AttemptId, WrittenKey};
+    use proptest::prelude::*;
+
+    const KEYS: usize = 4;
+
+    fn key(number: usize) -> Key {
+        Key::parse(&format!("k{number}")).unwrap()
+    }
+
+    /// The commit at `timestamp` of the keys in `mask`.
+    fn commit(timestamp: u64, mask: u8) -> Arc<Commit> {
+        let writer = AttemptId::parse(&format!("t{timestamp}")).unwrap();
+        let version = Version { timestamp: Timestamp(timestamp), writer };
+        let keys = (0..KEYS).filter(|k| mask & (1 << k) != 0);
+        let keys = keys.map(|k| WrittenKey { key: key(k), fresh: false }).collect();
+        Arc::new(Commit::new(version, keys, "".into()))
+    }
+
+    /// What one branch reads: for each key nothing, missing, or one of the versions.
+    fn branch(picks: &[u8], commits: &[Arc<Commit>]) -> (Vec<(Key, Pinned)>, Vec<Key>) {
+        let (mut reads, mut missing) = (Vec::new(), Vec::new());
+        for (number, pick) in picks.iter().enumerate() {
+            let key = key(number);
+            let versions: Vec<_> = commits.iter().filter(|c| c.written(&key).is_some()).collect();
+            match usize::from(*pick) {
+                0 => {}
+                1 => missing.push(key),
+                n => match versions.get((n - 2) % versions.len().max(1)) {
+                    Some(commit) => reads.push((key, Pinned::Committed((*commit).clone()))),
+                    None => missing.push(key),
+                },
+            }
+        }
+        (reads, missing)
+    }
+
+    /// Judged from the definition: no key twice, none older or missing next to one written with it.
+    fn is_whole(reads: &[(Key, Pinned)], missing: &[Key]) -> bool {
+        let version = |pinned: &Pinned| match pinned {
+            Pinned::Committed(commit) => commit.version.clone(),
+            Pinned::Foreign(_) => unreachable!(),
+        };
+        reads.iter().all(|(key, pinned)| {
+            let Pinned::Committed(commit) = pinned else { return true };
+            let alike = reads.iter().all(|(other, pin)| {
+                if other == key {
+                    return pin == pinned;
+                }
+                commit.written(other).is_none() || version(pin) >= commit.version
+            });
+            alike && missing.iter().all(|gone| commit.written(gone).is_none())
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn branches_join_if_they_are_whole_together(
+            masks in prop::collection::vec(1u8..16, 1..6),
+            first in prop::collection::vec(0u8..6, KEYS),
+            second in prop::collection::vec(0u8..6, KEYS),
+        ) {
+            let commits: Vec<_> = (1..).zip(&masks).map(|(t, mask)| commit(t, *mask)).collect();
+            let (a, b) = (branch(&first, &commits), branch(&second, &commits));
+            prop_assume!(is_whole(&a.0, &a.1) && is_whole(&b.0, &b.1));
+            let mut set = ReadSet::new(&FixedState::with_seed(0));
+            prop_assert!(set.join(a.0.clone(), a.1.clone()).is_ok());
+            let all: Vec<_> = a.0.iter().chain(&b.0).cloned().collect();
+            let gone: Vec<_> = a.1.iter().chain(&b.1).cloned().collect();
+            prop_assert_eq!(set.join(b.0, b.1).is_ok(), is_whole(&all, &gone));
+        }
     }
 }

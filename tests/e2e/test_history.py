@@ -84,6 +84,20 @@ def fractured_copies(transactions: dict[int, Transaction]) -> list[dict[int, Tra
     return copies
 
 
+def test_a_key_may_appear_during_a_transaction(start: Callable[..., Daemon], place: Path) -> None:
+    daemon = start("--history", str(place / "history"))
+    with Raw(daemon.ipc) as early, Raw(daemon.ipc) as late:
+        reader = early.start().id
+        assert early.get(["k"], reader) == {"k": None}
+        writer = late.start().id
+        late.put({"k": b"v"}, writer)
+        assert late.commit(writer).status == COMMITTED
+        assert early.get(["k"], reader) == {"k": b"v"}
+        assert early.commit(reader).status == COMMITTED
+    assert daemon.terminate() == 0
+    assert is_read_atomic(parse((place / "history").read_text().splitlines()))
+
+
 def test_what_the_store_held_before_is_part_of_it(start: Callable[..., Daemon], place: Path) -> None:
     run(start, place)
     assert is_read_atomic(parse(run(start, place)))

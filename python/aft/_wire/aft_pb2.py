@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 from aft._wire import anna_pb2 as aft_dot___wire_dot_anna__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x61\x66t/_wire/aft.proto\x12\x03\x61\x66t\x1a\x14\x61\x66t/_wire/anna.proto\"\x89\x01\n\x0eTransactionTag\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x06status\x18\x02 \x01(\x0e\x32\x16.aft.TransactionStatus\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\"\n\x05\x65rror\x18\x10 \x01(\x0e\x32\x13.aft.anna.AnnaError\x12\x0e\n\x06\x64\x65tail\x18\x11 \x01(\t\"\xf4\x01\n\x11TransactionRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\ttimestamp\x18\x02 \x01(\x03\x12&\n\x06status\x18\x03 \x01(\x0e\x32\x16.aft.TransactionStatus\x12\x11\n\treplicaId\x18\x04 \x01(\t\x12\x10\n\x08writeSet\x18\x05 \x03(\t\x12\x34\n\x07readSet\x18\x06 \x03(\x0b\x32#.aft.TransactionRecord.ReadSetEntry\x12\r\n\x05\x66resh\x18\x10 \x03(\r\x1a.\n\x0cReadSetEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8c\x01\n\x0fTransactionList\x12\'\n\x07records\x18\x01 \x03(\x0b\x32\x16.aft.TransactionRecord\x12\x0e\n\x06origin\x18\x10 \x01(\t\x12\x13\n\x0bincarnation\x18\x11 \x01(\t\x12\r\n\x05\x66irst\x18\x12 \x01(\x04\x12\x0c\n\x04last\x18\x13 \x01(\x04\x12\x0e\n\x06resend\x18\x14 \x01(\x08\" \n\x11TransactionIdList\x12\x0b\n\x03ids\x18\x01 \x03(\t\"o\n\x0cKeyValuePair\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x15\n\rcowrittenKeys\x18\x03 \x03(\t\x12\x0b\n\x03tid\x18\x04 \x01(\t\x12\x11\n\ttimestamp\x18\x05 \x01(\x03\x12\x0c\n\x04mark\x18\x10 \x01(\x07\"H\n\x0fMetadataRequest\x12\x0b\n\x03tid\x18\x01 \x01(\t\x12\x17\n\x0fresponseAddress\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\"H\n\rCommitRequest\x12\x0b\n\x03tid\x18\x01 \x01(\t\x12\x17\n\x0fresponseAddress\x18\x02 \x01(\t\x12\x11\n\taddresses\x18\x03 \x03(\t\"Y\n\rStoredOutcome\x12&\n\x06record\x18\x01 \x01(\x0b\x32\x16.aft.TransactionRecord\x12 \n\x06values\x18\x02 \x03(\x0b\x32\x10.aft.PackedValue\"=\n\x0bPackedValue\x12\x10\n\x08position\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\r\n\x05\x61part\x18\x03 \x01(\x08\"\\\n\x08LogEntry\x12\x1c\n\x05state\x18\x01 \x01(\x0e\x32\r.aft.LogState\x12\n\n\x02id\x18\x02 \x01(\t\x12&\n\x06record\x18\x03 \x01(\x0b\x32\x16.aft.TransactionRecord\";\n\tLogBucket\x12\x1e\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\r.aft.LogEntry\x12\x0e\n\x06\x63losed\x18\x02 \x01(\x08\"\x81\x01\n\x08NodeLogs\x12\x0c\n\x04gone\x18\x01 \x03(\t\x12\r\n\x05\x65nded\x18\x02 \x03(\t\x12)\n\x06\x66irsts\x18\x03 \x03(\x0b\x32\x19.aft.NodeLogs.FirstsEntry\x1a-\n\x0b\x46irstsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01*<\n\x11TransactionStatus\x12\x0b\n\x07RUNNING\x10\x00\x12\r\n\tCOMMITTED\x10\x01\x12\x0b\n\x07\x41\x42ORTED\x10\x02*d\n\x08LogState\x12\x12\n\x0eLOG_STATE_OPEN\x10\x00\x12\x17\n\x13LOG_STATE_COMMITTED\x10\x01\x12\x12\n\x0eLOG_STATE_VOID\x10\x02\x12\x17\n\x13LOG_STATE_PUBLISHED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x61\x66t/_wire/aft.proto\x12\x03\x61\x66t\x1a\x14\x61\x66t/_wire/anna.proto\"\x98\x01\n\x0eTransactionTag\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x06status\x18\x02 \x01(\x0e\x32\x16.aft.TransactionStatus\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\"\n\x05\x65rror\x18\x10 \x01(\x0e\x32\x13.aft.anna.AnnaError\x12\x0e\n\x06\x64\x65tail\x18\x11 \x01(\t\x12\r\n\x05token\x18\x12 \x01(\x0c\"L\n\x0b\x43ommitToken\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x0e\n\x06number\x18\x04 \x01(\x04\"G\n\x05Visit\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\r\n\x05steps\x18\x03 \x01(\x04\x12\x0c\n\x04puts\x18\x04 \x01(\x04\"Y\n\x0bReadVersion\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x02 \x01(\r\x12\x18\n\x10\x66oreignTimestamp\x18\x03 \x01(\x04\x12\x13\n\x0b\x66oreignHash\x18\x04 \x01(\x06\"6\n\tHeldWrite\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05visit\x18\x02 \x01(\r\x12\r\n\x05\x64\x65pth\x18\x03 \x01(\r\"\xbd\x03\n\x11TransactionRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\ttimestamp\x18\x02 \x01(\x03\x12&\n\x06status\x18\x03 \x01(\x0e\x32\x16.aft.TransactionStatus\x12\x11\n\treplicaId\x18\x04 \x01(\t\x12\x10\n\x08writeSet\x18\x05 \x03(\t\x12\x34\n\x07readSet\x18\x06 \x03(\x0b\x32#.aft.TransactionRecord.ReadSetEntry\x12\r\n\x05\x66resh\x18\x10 \x03(\r\x12\r\n\x05\x65rror\x18\x11 \x01(\t\x12\x13\n\x0bincarnation\x18\x12 \x01(\t\x12\x1f\n\x05reads\x18\x13 \x03(\x0b\x32\x10.aft.ReadVersion\x12\'\n\x07\x63ommits\x18\x14 \x03(\x0b\x32\x16.aft.TransactionRecord\x12\x0f\n\x07missing\x18\x15 \x03(\t\x12\x1c\n\x04held\x18\x16 \x03(\x0b\x32\x0e.aft.HeldWrite\x12\x1b\n\x07visited\x18\x17 \x03(\x0b\x32\n.aft.Visit\x12\r\n\x05\x64\x65pth\x18\x18 \x01(\r\x1a.\n\x0cReadSetEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9d\x01\n\x0fTransactionList\x12\'\n\x07records\x18\x01 \x03(\x0b\x32\x16.aft.TransactionRecord\x12\x0e\n\x06origin\x18\x10 \x01(\t\x12\x13\n\x0bincarnation\x18\x11 \x01(\t\x12\r\n\x05\x66irst\x18\x12 \x01(\x04\x12\x0c\n\x04last\x18\x13 \x01(\x04\x12\x0f\n\x07inLogTo\x18\x16 \x01(\x04\x12\x0e\n\x06resend\x18\x14 \x01(\x08\" \n\x11TransactionIdList\x12\x0b\n\x03ids\x18\x01 \x03(\t\"o\n\x0cKeyValuePair\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x15\n\rcowrittenKeys\x18\x03 \x03(\t\x12\x0b\n\x03tid\x18\x04 \x01(\t\x12\x11\n\ttimestamp\x18\x05 \x01(\x03\x12\x0c\n\x04mark\x18\x10 \x01(\x07\"H\n\x0fMetadataRequest\x12\x0b\n\x03tid\x18\x01 \x01(\t\x12\x17\n\x0fresponseAddress\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\"H\n\rCommitRequest\x12\x0b\n\x03tid\x18\x01 \x01(\t\x12\x17\n\x0fresponseAddress\x18\x02 \x01(\t\x12\x11\n\taddresses\x18\x03 \x03(\t\"b\n\x08\x41\x66tQuery\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0b\n\x03tid\x18\x02 \x01(\t\x12\x17\n\x0fresponseAddress\x18\x03 \x01(\t\x12\x0e\n\x06number\x18\x10 \x01(\x04\x12\x13\n\x0bincarnation\x18\x11 \x01(\t\"e\n\x0b\x41\x66tResponse\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05\x66ound\x18\x02 \x01(\x08\x12\x0f\n\x07pointer\x18\x03 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\x0e\n\x06number\x18\x10 \x01(\x04\x12\x0b\n\x03tid\x18\x11 \x01(\t\"\xe1\x01\n\x10\x41\x66tCommitRequest\x12&\n\x06record\x18\x01 \x01(\x0b\x32\x16.aft.TransactionRecord\x12\x17\n\x0fresponseAddress\x18\x02 \x01(\t\x12\x1d\n\x04step\x18\x10 \x01(\x0e\x32\x0f.aft.CommitStep\x12\x0e\n\x06number\x18\x11 \x01(\x04\x12\x0c\n\x04node\x18\x12 \x01(\t\x12\x13\n\x0bincarnation\x18\x13 \x01(\t\x12\x19\n\x05visit\x18\x14 \x01(\x0b\x32\n.aft.Visit\x12\x0c\n\x04hops\x18\x15 \x01(\r\x12\x11\n\taddresses\x18\x16 \x03(\t\"\x89\x01\n\x11\x41\x66tCommitResponse\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\x0e\n\x06values\x18\x03 \x03(\x0c\x12&\n\x06status\x18\x04 \x01(\x0e\x32\x16.aft.TransactionStatus\x12\x1d\n\x04step\x18\x05 \x01(\x0e\x32\x0f.aft.CommitStep\"Y\n\rStoredOutcome\x12&\n\x06record\x18\x01 \x01(\x0b\x32\x16.aft.TransactionRecord\x12 \n\x06values\x18\x02 \x03(\x0b\x32\x10.aft.PackedValue\"=\n\x0bPackedValue\x12\x10\n\x08position\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\r\n\x05\x61part\x18\x03 \x01(\x08\"\\\n\x08LogEntry\x12\x1c\n\x05state\x18\x01 \x01(\x0e\x32\r.aft.LogState\x12\n\n\x02id\x18\x02 \x01(\t\x12&\n\x06record\x18\x03 \x01(\x0b\x32\x16.aft.TransactionRecord\";\n\tLogBucket\x12\x1e\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\r.aft.LogEntry\x12\x0e\n\x06\x63losed\x18\x02 \x01(\x08\"\x81\x01\n\x08NodeLogs\x12\x0c\n\x04gone\x18\x01 \x03(\t\x12\r\n\x05\x65nded\x18\x02 \x03(\t\x12)\n\x06\x66irsts\x18\x03 \x03(\x0b\x32\x19.aft.NodeLogs.FirstsEntry\x1a-\n\x0b\x46irstsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01*<\n\x11TransactionStatus\x12\x0b\n\x07RUNNING\x10\x00\x12\r\n\tCOMMITTED\x10\x01\x12\x0b\n\x07\x41\x42ORTED\x10\x02*m\n\nCommitStep\x12\x17\n\x13\x43OMMIT_STEP_PERSIST\x10\x00\x12\x17\n\x13\x43OMMIT_STEP_COLLECT\x10\x01\x12\x14\n\x10\x43OMMIT_STEP_OVER\x10\x02\x12\x17\n\x13\x43OMMIT_STEP_FORWARD\x10\x03*d\n\x08LogState\x12\x12\n\x0eLOG_STATE_OPEN\x10\x00\x12\x17\n\x13LOG_STATE_COMMITTED\x10\x01\x12\x12\n\x0eLOG_STATE_VOID\x10\x02\x12\x17\n\x13LOG_STATE_PUBLISHED\x10\x03\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aft._wire.aft_pb2', globals())
@@ -25,36 +25,54 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _TRANSACTIONRECORD_READSETENTRY._serialized_options = b'8\001'
   _NODELOGS_FIRSTSENTRY._options = None
   _NODELOGS_FIRSTSENTRY._serialized_options = b'8\001'
-  _TRANSACTIONSTATUS._serialized_start=1316
-  _TRANSACTIONSTATUS._serialized_end=1376
-  _LOGSTATE._serialized_start=1378
-  _LOGSTATE._serialized_end=1478
+  _TRANSACTIONSTATUS._serialized_start=2418
+  _TRANSACTIONSTATUS._serialized_end=2478
+  _COMMITSTEP._serialized_start=2480
+  _COMMITSTEP._serialized_end=2589
+  _LOGSTATE._serialized_start=2591
+  _LOGSTATE._serialized_end=2691
   _TRANSACTIONTAG._serialized_start=51
-  _TRANSACTIONTAG._serialized_end=188
-  _TRANSACTIONRECORD._serialized_start=191
-  _TRANSACTIONRECORD._serialized_end=435
-  _TRANSACTIONRECORD_READSETENTRY._serialized_start=389
-  _TRANSACTIONRECORD_READSETENTRY._serialized_end=435
-  _TRANSACTIONLIST._serialized_start=438
-  _TRANSACTIONLIST._serialized_end=578
-  _TRANSACTIONIDLIST._serialized_start=580
-  _TRANSACTIONIDLIST._serialized_end=612
-  _KEYVALUEPAIR._serialized_start=614
-  _KEYVALUEPAIR._serialized_end=725
-  _METADATAREQUEST._serialized_start=727
-  _METADATAREQUEST._serialized_end=799
-  _COMMITREQUEST._serialized_start=801
-  _COMMITREQUEST._serialized_end=873
-  _STOREDOUTCOME._serialized_start=875
-  _STOREDOUTCOME._serialized_end=964
-  _PACKEDVALUE._serialized_start=966
-  _PACKEDVALUE._serialized_end=1027
-  _LOGENTRY._serialized_start=1029
-  _LOGENTRY._serialized_end=1121
-  _LOGBUCKET._serialized_start=1123
-  _LOGBUCKET._serialized_end=1182
-  _NODELOGS._serialized_start=1185
-  _NODELOGS._serialized_end=1314
-  _NODELOGS_FIRSTSENTRY._serialized_start=1269
-  _NODELOGS_FIRSTSENTRY._serialized_end=1314
+  _TRANSACTIONTAG._serialized_end=203
+  _COMMITTOKEN._serialized_start=205
+  _COMMITTOKEN._serialized_end=281
+  _VISIT._serialized_start=283
+  _VISIT._serialized_end=354
+  _READVERSION._serialized_start=356
+  _READVERSION._serialized_end=445
+  _HELDWRITE._serialized_start=447
+  _HELDWRITE._serialized_end=501
+  _TRANSACTIONRECORD._serialized_start=504
+  _TRANSACTIONRECORD._serialized_end=949
+  _TRANSACTIONRECORD_READSETENTRY._serialized_start=903
+  _TRANSACTIONRECORD_READSETENTRY._serialized_end=949
+  _TRANSACTIONLIST._serialized_start=952
+  _TRANSACTIONLIST._serialized_end=1109
+  _TRANSACTIONIDLIST._serialized_start=1111
+  _TRANSACTIONIDLIST._serialized_end=1143
+  _KEYVALUEPAIR._serialized_start=1145
+  _KEYVALUEPAIR._serialized_end=1256
+  _METADATAREQUEST._serialized_start=1258
+  _METADATAREQUEST._serialized_end=1330
+  _COMMITREQUEST._serialized_start=1332
+  _COMMITREQUEST._serialized_end=1404
+  _AFTQUERY._serialized_start=1406
+  _AFTQUERY._serialized_end=1504
+  _AFTRESPONSE._serialized_start=1506
+  _AFTRESPONSE._serialized_end=1607
+  _AFTCOMMITREQUEST._serialized_start=1610
+  _AFTCOMMITREQUEST._serialized_end=1835
+  _AFTCOMMITRESPONSE._serialized_start=1838
+  _AFTCOMMITRESPONSE._serialized_end=1975
+  _STOREDOUTCOME._serialized_start=1977
+  _STOREDOUTCOME._serialized_end=2066
+  _PACKEDVALUE._serialized_start=2068
+  _PACKEDVALUE._serialized_end=2129
+  _LOGENTRY._serialized_start=2131
+  _LOGENTRY._serialized_end=2223
+  _LOGBUCKET._serialized_start=2225
+  _LOGBUCKET._serialized_end=2284
+  _NODELOGS._serialized_start=2287
+  _NODELOGS._serialized_end=2416
+  _NODELOGS_FIRSTSENTRY._serialized_start=2371
+  _NODELOGS_FIRSTSENTRY._serialized_end=2416
 # @@protoc_insertion_point(module_scope)

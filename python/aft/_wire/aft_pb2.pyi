@@ -7,12 +7,82 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 
 ABORTED: TransactionStatus
 COMMITTED: TransactionStatus
+COMMIT_STEP_COLLECT: CommitStep
+COMMIT_STEP_FORWARD: CommitStep
+COMMIT_STEP_OVER: CommitStep
+COMMIT_STEP_PERSIST: CommitStep
 DESCRIPTOR: _descriptor.FileDescriptor
 LOG_STATE_COMMITTED: LogState
 LOG_STATE_OPEN: LogState
 LOG_STATE_PUBLISHED: LogState
 LOG_STATE_VOID: LogState
 RUNNING: TransactionStatus
+
+class AftCommitRequest(_message.Message):
+    __slots__ = ["addresses", "hops", "incarnation", "node", "number", "record", "responseAddress", "step", "visit"]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    HOPS_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    RESPONSEADDRESS_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    VISIT_FIELD_NUMBER: _ClassVar[int]
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    hops: int
+    incarnation: str
+    node: str
+    number: int
+    record: TransactionRecord
+    responseAddress: str
+    step: CommitStep
+    visit: Visit
+    def __init__(self, record: _Optional[_Union[TransactionRecord, _Mapping]] = ..., responseAddress: _Optional[str] = ..., step: _Optional[_Union[CommitStep, str]] = ..., number: _Optional[int] = ..., node: _Optional[str] = ..., incarnation: _Optional[str] = ..., visit: _Optional[_Union[Visit, _Mapping]] = ..., hops: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class AftCommitResponse(_message.Message):
+    __slots__ = ["error", "number", "status", "step", "values"]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    error: str
+    number: int
+    status: TransactionStatus
+    step: CommitStep
+    values: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, number: _Optional[int] = ..., error: _Optional[str] = ..., values: _Optional[_Iterable[bytes]] = ..., status: _Optional[_Union[TransactionStatus, str]] = ..., step: _Optional[_Union[CommitStep, str]] = ...) -> None: ...
+
+class AftQuery(_message.Message):
+    __slots__ = ["incarnation", "key", "number", "responseAddress", "tid"]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    RESPONSEADDRESS_FIELD_NUMBER: _ClassVar[int]
+    TID_FIELD_NUMBER: _ClassVar[int]
+    incarnation: str
+    key: str
+    number: int
+    responseAddress: str
+    tid: str
+    def __init__(self, key: _Optional[str] = ..., tid: _Optional[str] = ..., responseAddress: _Optional[str] = ..., number: _Optional[int] = ..., incarnation: _Optional[str] = ...) -> None: ...
+
+class AftResponse(_message.Message):
+    __slots__ = ["data", "found", "key", "number", "pointer", "tid"]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    POINTER_FIELD_NUMBER: _ClassVar[int]
+    TID_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    found: bool
+    key: str
+    number: int
+    pointer: str
+    tid: str
+    def __init__(self, key: _Optional[str] = ..., found: bool = ..., pointer: _Optional[str] = ..., data: _Optional[bytes] = ..., number: _Optional[int] = ..., tid: _Optional[str] = ...) -> None: ...
 
 class CommitRequest(_message.Message):
     __slots__ = ["addresses", "responseAddress", "tid"]
@@ -23,6 +93,28 @@ class CommitRequest(_message.Message):
     responseAddress: str
     tid: str
     def __init__(self, tid: _Optional[str] = ..., responseAddress: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class CommitToken(_message.Message):
+    __slots__ = ["id", "incarnation", "node", "number"]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    incarnation: str
+    node: str
+    number: int
+    def __init__(self, id: _Optional[str] = ..., node: _Optional[str] = ..., incarnation: _Optional[str] = ..., number: _Optional[int] = ...) -> None: ...
+
+class HeldWrite(_message.Message):
+    __slots__ = ["depth", "key", "visit"]
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VISIT_FIELD_NUMBER: _ClassVar[int]
+    depth: int
+    key: str
+    visit: int
+    def __init__(self, key: _Optional[str] = ..., visit: _Optional[int] = ..., depth: _Optional[int] = ...) -> None: ...
 
 class KeyValuePair(_message.Message):
     __slots__ = ["cowrittenKeys", "key", "mark", "tid", "timestamp", "value"]
@@ -95,6 +187,18 @@ class PackedValue(_message.Message):
     value: bytes
     def __init__(self, position: _Optional[int] = ..., value: _Optional[bytes] = ..., apart: bool = ...) -> None: ...
 
+class ReadVersion(_message.Message):
+    __slots__ = ["commit", "foreignHash", "foreignTimestamp", "key"]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    FOREIGNHASH_FIELD_NUMBER: _ClassVar[int]
+    FOREIGNTIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    commit: int
+    foreignHash: int
+    foreignTimestamp: int
+    key: str
+    def __init__(self, key: _Optional[str] = ..., commit: _Optional[int] = ..., foreignTimestamp: _Optional[int] = ..., foreignHash: _Optional[int] = ...) -> None: ...
+
 class StoredOutcome(_message.Message):
     __slots__ = ["record", "values"]
     RECORD_FIELD_NUMBER: _ClassVar[int]
@@ -110,23 +214,25 @@ class TransactionIdList(_message.Message):
     def __init__(self, ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class TransactionList(_message.Message):
-    __slots__ = ["first", "incarnation", "last", "origin", "records", "resend"]
+    __slots__ = ["first", "inLogTo", "incarnation", "last", "origin", "records", "resend"]
     FIRST_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    INLOGTO_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     RESEND_FIELD_NUMBER: _ClassVar[int]
     first: int
+    inLogTo: int
     incarnation: str
     last: int
     origin: str
     records: _containers.RepeatedCompositeFieldContainer[TransactionRecord]
     resend: bool
-    def __init__(self, records: _Optional[_Iterable[_Union[TransactionRecord, _Mapping]]] = ..., origin: _Optional[str] = ..., incarnation: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., resend: bool = ...) -> None: ...
+    def __init__(self, records: _Optional[_Iterable[_Union[TransactionRecord, _Mapping]]] = ..., origin: _Optional[str] = ..., incarnation: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., inLogTo: _Optional[int] = ..., resend: bool = ...) -> None: ...
 
 class TransactionRecord(_message.Message):
-    __slots__ = ["fresh", "id", "readSet", "replicaId", "status", "timestamp", "writeSet"]
+    __slots__ = ["commits", "depth", "error", "fresh", "held", "id", "incarnation", "missing", "readSet", "reads", "replicaId", "status", "timestamp", "visited", "writeSet"]
     class ReadSetEntry(_message.Message):
         __slots__ = ["key", "value"]
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -134,37 +240,70 @@ class TransactionRecord(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    COMMITS_FIELD_NUMBER: _ClassVar[int]
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
     FRESH_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
     READSET_FIELD_NUMBER: _ClassVar[int]
+    READS_FIELD_NUMBER: _ClassVar[int]
     REPLICAID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    VISITED_FIELD_NUMBER: _ClassVar[int]
     WRITESET_FIELD_NUMBER: _ClassVar[int]
+    commits: _containers.RepeatedCompositeFieldContainer[TransactionRecord]
+    depth: int
+    error: str
     fresh: _containers.RepeatedScalarFieldContainer[int]
+    held: _containers.RepeatedCompositeFieldContainer[HeldWrite]
     id: str
+    incarnation: str
+    missing: _containers.RepeatedScalarFieldContainer[str]
     readSet: _containers.ScalarMap[str, str]
+    reads: _containers.RepeatedCompositeFieldContainer[ReadVersion]
     replicaId: str
     status: TransactionStatus
     timestamp: int
+    visited: _containers.RepeatedCompositeFieldContainer[Visit]
     writeSet: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[str] = ..., timestamp: _Optional[int] = ..., status: _Optional[_Union[TransactionStatus, str]] = ..., replicaId: _Optional[str] = ..., writeSet: _Optional[_Iterable[str]] = ..., readSet: _Optional[_Mapping[str, str]] = ..., fresh: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., timestamp: _Optional[int] = ..., status: _Optional[_Union[TransactionStatus, str]] = ..., replicaId: _Optional[str] = ..., writeSet: _Optional[_Iterable[str]] = ..., readSet: _Optional[_Mapping[str, str]] = ..., fresh: _Optional[_Iterable[int]] = ..., error: _Optional[str] = ..., incarnation: _Optional[str] = ..., reads: _Optional[_Iterable[_Union[ReadVersion, _Mapping]]] = ..., commits: _Optional[_Iterable[_Union[TransactionRecord, _Mapping]]] = ..., missing: _Optional[_Iterable[str]] = ..., held: _Optional[_Iterable[_Union[HeldWrite, _Mapping]]] = ..., visited: _Optional[_Iterable[_Union[Visit, _Mapping]]] = ..., depth: _Optional[int] = ...) -> None: ...
 
 class TransactionTag(_message.Message):
-    __slots__ = ["address", "detail", "error", "id", "status"]
+    __slots__ = ["address", "detail", "error", "id", "status", "token"]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
     address: str
     detail: str
     error: _anna_pb2.AnnaError
     id: str
     status: TransactionStatus
-    def __init__(self, id: _Optional[str] = ..., status: _Optional[_Union[TransactionStatus, str]] = ..., address: _Optional[str] = ..., error: _Optional[_Union[_anna_pb2.AnnaError, str]] = ..., detail: _Optional[str] = ...) -> None: ...
+    token: bytes
+    def __init__(self, id: _Optional[str] = ..., status: _Optional[_Union[TransactionStatus, str]] = ..., address: _Optional[str] = ..., error: _Optional[_Union[_anna_pb2.AnnaError, str]] = ..., detail: _Optional[str] = ..., token: _Optional[bytes] = ...) -> None: ...
+
+class Visit(_message.Message):
+    __slots__ = ["incarnation", "node", "puts", "steps"]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    PUTS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    incarnation: str
+    node: str
+    puts: int
+    steps: int
+    def __init__(self, node: _Optional[str] = ..., incarnation: _Optional[str] = ..., steps: _Optional[int] = ..., puts: _Optional[int] = ...) -> None: ...
 
 class TransactionStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = []
+
+class CommitStep(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = []
 
 class LogState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):

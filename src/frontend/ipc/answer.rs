@@ -8,6 +8,7 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use super::request::{Asked, BadRequest, Pending, Slot};
+use super::token;
 use crate::node::{Advice, Answer, ReadValue, Refusal, Source};
 use crate::wire::anna::{AnnaError, KeyResponse, KeyTuple, LatticeType, RequestType};
 use crate::wire::{TransactionStatus, TransactionTag};
@@ -67,21 +68,33 @@ pub(super) fn bad_request(pending: &Pending, why: &BadRequest, address: &str) ->
 fn invalid_tag(id: String, status: TransactionStatus, detail: String, address: &str) -> Vec<u8> {
     let error = AnnaError::Invalid as i32;
     let address = address.to_owned();
-    TransactionTag { id, status: status as i32, address, error, detail }.encode_to_vec()
+    TransactionTag {
+        id,
+        status: status as i32,
+        address,
+        error,
+        detail,
+        ..TransactionTag::default()
+    }
+    .encode_to_vec()
 }
 
 fn tag(asked: &Asked, answer: Answer, address: &str) -> Vec<u8> {
+    let token = match &answer {
+        Answer::Decided { token: Some(token), .. } => token::encode(token),
+        _ => Vec::new(),
+    };
     let (id, status, why) = match answer {
         Answer::Started(id) => (id.to_string(), TransactionStatus::Running, None),
         Answer::Decided { id, committed: true, .. } => (id, TransactionStatus::Committed, None),
-        Answer::Decided { id, committed: false, why } => (id, TransactionStatus::Aborted, why),
+        Answer::Decided { id, committed: false, why, .. } => (id, TransactionStatus::Aborted, why),
         Answer::Undecided { id, why } => (id, TransactionStatus::Running, Some(why)),
         other => return mismatch(asked, &other, address),
     };
     let error = why.as_ref().map_or(AnnaError::NoError, code) as i32;
     let detail = why.map(|why| why.to_string()).unwrap_or_default();
-    TransactionTag { id, status: status as i32, address: address.to_owned(), error, detail }
-        .encode_to_vec()
+    let (status, address) = (status as i32, address.to_owned());
+    TransactionTag { id, status, address, error, detail, token: token.into() }.encode_to_vec()
 }
 
 /// The node answered something that does not belong to the question. A bug here, not the client's.

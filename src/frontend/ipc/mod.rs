@@ -6,6 +6,7 @@ mod answer;
 mod directory;
 mod request;
 mod scan;
+mod token;
 
 use bytes::Bytes;
 

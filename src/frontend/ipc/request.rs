@@ -5,9 +5,10 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::address::{self, AddressError};
-use super::{Directory, Kind, RequestLimits, scan};
+use super::{Directory, Kind, RequestLimits, scan, token};
 use crate::anna::lattice;
-use crate::node::{Event, Ticket};
+use crate::node::{Address, Event, Ticket, Token};
+use crate::peer;
 use crate::txn::{AttemptId, BaseId, IdError, Key};
 use crate::wire::anna::{AnnaError, KeyRequest, KeyTuple, LatticeType, LwwValue};
 use crate::wire::{CommitRequest, MetadataRequest};
@@ -39,6 +40,12 @@ pub enum BadRequest {
     /// The message is too large.
     #[error("the message has {0} bytes, at most {1} are allowed (message-bytes-max)")]
     TooLarge(usize, usize),
+    /// A node is named by something that is no address.
+    #[error(transparent)]
+    Node(#[from] peer::BadAddress),
+    /// A token of a commit cannot be read.
+    #[error("{0:?} is not the token of a commit; hand on what an answer to a commit brought")]
+    Token(String),
     /// No tuple of the request can be served.
     #[error("{0}")]
     AllRefused(String),
@@ -55,6 +62,8 @@ impl BadRequest {
             Self::NoKeys => "no_keys",
             Self::TooManyKeys(..) => "too_many_keys",
             Self::TooLarge(..) => "too_large",
+            Self::Node(_) => "node",
+            Self::Token(_) => "token",
             Self::AllRefused(_) => "tuples_refused",
         }
     }
@@ -135,7 +144,7 @@ pub(super) fn decode(
 
 type Request = Result<(Pending, MakeEvent), Refused>;
 
-/// `<reply address>` or `<reply address>~<id>`.
+/// `<reply address>`, then `~<id>` if there is one, then `~<token>` for each commit that must be seen.
 fn start(message: &Bytes, directory: &Directory) -> Request {
     let text = utf8(message, "start request")?;
     // The directory's own name may hold a tilde; a socket's name may not.
@@ -147,10 +156,23 @@ fn start(message: &Bytes, directory: &Directory) -> Request {
     };
     let endpoint = address::check(address, directory).map_err(Refused::silent)?;
     let pending = Pending { endpoint, asked: Asked::Start };
-    match id.map(BaseId::parse).transpose() {
-        Ok(id) => Ok((pending, Box::new(move |ticket| Event::Start { ticket, id }))),
-        Err(why) => Err(Refused(why.into(), Some(pending))),
+    match start_parts(id) {
+        Ok((id, after)) => {
+            Ok((pending, Box::new(move |ticket| Event::Start { ticket, id, after })))
+        }
+        Err(why) => Err(Refused(why, Some(pending))),
     }
+}
+
+/// What follows the reply address.
+fn start_parts(rest: Option<&str>) -> Result<(Option<BaseId>, Vec<Token>), BadRequest> {
+    let Some(rest) = rest else { return Ok((None, Vec::new())) };
+    let mut parts = rest.split('~');
+    let id = parts.next().unwrap_or_default();
+    // Without an id only tokens may follow.
+    let id = if id.is_empty() && rest.len() > 1 { None } else { Some(BaseId::parse(id)?) };
+    let after = parts.map(|text| token::parse(text).map_err(BadRequest::Token));
+    Ok((id, after.collect::<Result<_, _>>()?))
 }
 
 /// `<id>~<reply address>`.
@@ -174,10 +196,19 @@ fn commit(message: Bytes, directory: &Directory) -> Request {
     })?;
     let endpoint = address::check(&request.response_address, directory).map_err(Refused::silent)?;
     let pending = Pending { endpoint, asked: Asked::Commit { id: request.tid.clone() } };
-    match AttemptId::parse(&request.tid) {
-        Ok(txn) => Ok((pending, Box::new(move |ticket| Event::Commit { ticket, txn }))),
-        Err(why) => Err(Refused(why.into(), Some(pending))),
+    match commit_parts(&request) {
+        Ok((txn, addresses)) => {
+            Ok((pending, Box::new(move |ticket| Event::Commit { ticket, txn, addresses })))
+        }
+        Err(why) => Err(Refused(why, Some(pending))),
     }
+}
+
+fn commit_parts(request: &CommitRequest) -> Result<(AttemptId, Vec<Address>), BadRequest> {
+    let txn = AttemptId::parse(&request.tid)?;
+    let named = request.addresses.iter().filter(|one| !one.is_empty());
+    let named = named.map(|one| Ok(peer::normalize(one)?.into()));
+    Ok((txn, named.collect::<Result<_, BadRequest>>()?))
 }
 
 fn continue_from(message: Bytes, directory: &Directory) -> Request {
@@ -187,10 +218,13 @@ fn continue_from(message: Bytes, directory: &Directory) -> Request {
     })?;
     let endpoint = address::check(&request.response_address, directory).map_err(Refused::silent)?;
     let pending = Pending { endpoint, asked: Asked::Continue };
-    let upstream = request.address;
-    match AttemptId::parse(&request.tid) {
-        Ok(txn) => Ok((pending, Box::new(move |ticket| Event::Continue { ticket, txn, upstream }))),
-        Err(why) => Err(Refused(why.into(), Some(pending))),
+    let parts = AttemptId::parse(&request.tid).map_err(BadRequest::from);
+    match parts.and_then(|txn| Ok((txn, peer::normalize(&request.address)?))) {
+        Ok((txn, upstream)) => {
+            let upstream = upstream.into();
+            Ok((pending, Box::new(move |ticket| Event::Continue { ticket, txn, upstream })))
+        }
+        Err(why) => Err(Refused(why, Some(pending))),
     }
 }
 

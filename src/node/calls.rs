@@ -1,0 +1,150 @@
+//! What was asked of other nodes and is not answered yet.
+//!
+//! A question is repeated until it is answered, as messages get lost, and given up after a bound, as
+//! nodes do. Every question may therefore arrive more than once.
+
+use std::hash::BuildHasher;
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+
+use super::event::Ticket;
+use super::peer::{Address, Origin, PeerMessage};
+use super::{Effect, Node, Timer, Turn};
+use crate::timers::TimerId;
+use crate::txn::{AttemptId, Key, Map};
+
+/// How often a question is asked again.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// One open question.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) to: Address,
+    pub(super) message: PeerMessage,
+    pub(super) purpose: CallPurpose,
+    again: TimerId,
+    deadline: TimerId,
+}
+
+/// What the answer is needed for.
+#[derive(Debug)]
+pub(super) enum CallPurpose {
+    /// To go on here.
+    HandOver { attempt: AttemptId, waiting: Vec<Continuation> },
+    /// For a get.
+    Query { get: u64, key: Key },
+    /// To commit.
+    Collect { attempt: AttemptId, from: Origin, keys: Vec<Key> },
+    /// To answer a commit that was asked for at the wrong node.
+    Forward { ticket: Ticket, attempt: AttemptId },
+}
+
+/// What happens when a transaction was handed over.
+#[derive(Debug, Clone)]
+pub(super) enum Continuation {
+    /// The client is told.
+    Reply(Ticket),
+    /// A commit that waited for this node goes on.
+    Merged(Address),
+    /// A commit begins, which names these nodes.
+    Commit(Ticket, Vec<Address>),
+}
+
+/// All open questions.
+#[derive(Debug)]
+pub(super) struct Calls {
+    open: Map<u64, Call>,
+    asked: u64,
+}
+
+impl Calls {
+    /// No question has the number of one of an earlier life, whose answers may still come: `seed`
+    /// differs between lives.
+    pub(super) fn new(seed: u64, hasher: &FixedState) -> Self {
+        Self { open: Map::with_hasher(hasher.clone()), asked: hasher.hash_one(seed) >> 2 }
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.asked += 1;
+        self.asked
+    }
+
+    pub(super) fn get(&self, number: u64) -> Option<&Call> {
+        self.open.get(&number)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// The question to `upstream` for this attempt, which has no number on the wire.
+    pub(super) fn hand_over(&mut self, attempt: &AttemptId, upstream: &str) -> Option<u64> {
+        let is_it = |call: &Call| {
+            matches!(&call.purpose, CallPurpose::HandOver { attempt: of, .. } if of == attempt)
+                && *call.to == *upstream
+        };
+        self.open.iter().find(|(_, call)| is_it(call)).map(|(number, _)| *number)
+    }
+
+    pub(super) fn wait(&mut self, number: u64, continuation: Continuation) {
+        if let Some(Call { purpose: CallPurpose::HandOver { waiting, .. }, .. }) =
+            self.open.get_mut(&number)
+        {
+            waiting.push(continuation);
+        }
+    }
+}
+
+impl Node {
+    /// Asks another node; the question is given up after [`NodeConfig::peer_within`].
+    ///
+    /// [`NodeConfig::peer_within`]: super::NodeConfig::peer_within
+    pub(super) fn call(
+        &mut self,
+        turn: &mut Turn<'_>,
+        number: u64,
+        to: Address,
+        message: PeerMessage,
+        purpose: CallPurpose,
+    ) {
+        let now = turn.now.elapsed;
+        let again = self.timers.set(now + AGAIN, Timer::CallAgain(number));
+        let deadline = self.timers.set(now + self.config.peer_within, Timer::CallDeadline(number));
+        let call = Call { to: to.clone(), message: message.clone(), purpose, again, deadline };
+        self.calls.open.insert(number, call);
+        turn.effects.push(Effect::Send { to, message });
+    }
+
+    pub(super) fn call_again(&mut self, turn: &mut Turn<'_>, number: u64) {
+        let Some(call) = self.calls.open.get_mut(&number) else { return };
+        call.again = self.timers.set(turn.now.elapsed + AGAIN, Timer::CallAgain(number));
+        turn.effects.push(Effect::Send { to: call.to.clone(), message: call.message.clone() });
+    }
+
+    /// The question is answered, or of no interest any more.
+    pub(super) fn end_call(&mut self, number: u64) -> Option<Call> {
+        let call = self.calls.open.remove(&number)?;
+        self.timers.cancel(call.again);
+        self.timers.cancel(call.deadline);
+        Some(call)
+    }
+
+    /// Nobody answered in time.
+    pub(super) fn call_unanswered(&mut self, turn: &mut Turn<'_>, number: u64) {
+        let Some(call) = self.end_call(number) else { return };
+        match call.purpose {
+            CallPurpose::HandOver { attempt, waiting } => {
+                let why = super::Refusal::Silent(call.to);
+                self.not_handed_over(turn, &attempt, why, waiting);
+            }
+            CallPurpose::Query { get, .. } => {
+                self.query_failed(turn, get, super::Refusal::Silent(call.to));
+            }
+            CallPurpose::Collect { attempt, from, keys } => {
+                self.not_collected(turn, &attempt, &from, &keys);
+            }
+            CallPurpose::Forward { ticket, attempt } => self.settle(turn, ticket, &attempt),
+        }
+    }
+}

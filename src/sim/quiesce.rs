@@ -1,0 +1,143 @@
+//! The end of a run: faults stop, what is under way ends, and then some things must hold.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::StoreKind;
+use super::history::Floor;
+use super::site::FOLLOWED_EACH;
+use super::weather::Weather;
+use super::world::{World, decode, key};
+use crate::txn::{Key, Version};
+
+/// How long everything may take that is still under way when the last request was made.
+const QUIESCENCE: Duration = Duration::from_secs(120);
+/// How long it may take until every node knows of all commits: gossip, or a look into the store's log.
+const SPREADS_WITHIN: Duration = FOLLOWED_EACH.saturating_mul(3);
+/// Clocks that drift have come at most this much nearer, or less near, between two looks.
+const CLOCK_SLACK_NS: u64 = 5_000_000_000;
+
+impl World<'_> {
+    pub(super) fn come_to_rest(&mut self) {
+        // Faults stop; what is under way ends, and everything that was left is forgotten.
+        self.weather = Weather::calm();
+        self.clients.stop();
+        self.change_network();
+        let end = self.elapsed + QUIESCENCE;
+        while self.elapsed < end && !self.sites.iter().all(|site| site.is_at_rest()) {
+            self.pass(Duration::from_secs(1));
+        }
+        self.pass(SPREADS_WITHIN);
+        self.quiescent();
+        self.look_everywhere();
+        self.collect();
+        self.logged();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.elapsed + time;
+        while self.turn(end) {}
+        self.elapsed = end;
+    }
+
+    /// Long after the last request nothing runs and nothing is held.
+    fn quiescent(&mut self) {
+        for number in 0..self.sites.len() {
+            let site = &self.sites[number];
+            let Some(node) = &site.node else {
+                self.broken("comes back", format!("node {} stayed dead", number + 1));
+                continue;
+            };
+            let status = node.status();
+            if !site.is_at_rest() || status.buffered_bytes != 0 {
+                self.broken("bounded", format!("long after the last request: {status:?}"));
+            }
+        }
+    }
+
+    /// Every commit is visible on every node, except to clocks that are far behind its timestamp.
+    fn look_everywhere(&mut self) {
+        let told = self.history.told_committed();
+        for site in 0..self.sites.len() {
+            let believed = self.believes_to(site).saturating_sub(CLOCK_SLACK_NS);
+            let address = self.address(site);
+            let mut versions: BTreeMap<Key, Version> = BTreeMap::new();
+            for landed in &self.history.landed {
+                let commit = &landed.commit;
+                // On Anna a commit of which nobody was told may stand in no log, until somebody asks.
+                if self.options.store == StoreKind::Anna
+                    && !told.contains(&commit.version.writer.base())
+                {
+                    continue;
+                }
+                if commit.replica != address && commit.version.timestamp.0 > believed {
+                    continue;
+                }
+                for written in &commit.keys {
+                    let newest = versions.entry(written.key.clone());
+                    let newest = newest.or_insert_with(|| commit.version.clone());
+                    if *newest < commit.version {
+                        *newest = commit.version.clone();
+                    }
+                }
+            }
+            self.probe(site, Floor { promise: "commits are seen everywhere", versions });
+        }
+        self.pass(Duration::from_secs(5));
+        for site in self.open_probes() {
+            self.broken("every request is answered", format!("node {} was silent", site + 1));
+        }
+    }
+
+    /// Writes down what the store holds in the end.
+    fn collect(&mut self) {
+        let anna = &mut self.sites[0].anna;
+        for landed in &mut self.history.landed {
+            let version = &landed.commit.version;
+            let names: Vec<_> =
+                landed.commit.keys.iter().map(|w| (w.key.clone(), version.clone())).collect();
+            let values = match anna {
+                Some(anna) => anna.versions(&names),
+                None => self.store.versions_now(&names),
+            };
+            landed.values = values.into_iter().map(|v| decode(&v?)).collect();
+        }
+        let keys: Vec<_> = (0..self.options.keys).map(key).collect();
+        let plain = match anna {
+            Some(anna) => anna.plain(&keys),
+            None => self.store.plain_now(&keys),
+        };
+        for (key, plain) in keys.iter().zip(plain) {
+            let Some(plain) = plain else { continue };
+            let Some(value) = decode(&plain.value) else {
+                continue;
+            };
+            self.history.plain.push((key.clone(), value, plain.published));
+        }
+    }
+
+    /// Whoever starts next learns from the logs what clients were told has committed.
+    fn logged(&mut self) {
+        let Some(anna) = &mut self.sites[0].anna else { return };
+        let mut newest: BTreeMap<Key, Version> = BTreeMap::new();
+        for commit in anna.logged() {
+            for written in &commit.keys {
+                let version =
+                    newest.entry(written.key.clone()).or_insert_with(|| commit.version.clone());
+                *version = version.clone().max(commit.version.clone());
+            }
+        }
+        let told = self.history.told_committed();
+        let mut lost = Vec::new();
+        for landed in &self.history.landed {
+            let version = &landed.commit.version;
+            let missing = |key: &Key| newest.get(key).is_none_or(|known| known < version);
+            if told.contains(&version.writer.base())
+                && let Some(written) = landed.commit.keys.iter().find(|w| missing(&w.key))
+            {
+                lost.push(format!("{} at {version:?} is in no log", written.key));
+            }
+        }
+        lost.into_iter().for_each(|what| self.broken("nothing lost", what));
+    }
+}
