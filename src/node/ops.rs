@@ -53,10 +53,12 @@ pub(super) enum Purpose {
 }
 
 impl Op {
-    /// How long to wait before asking again: longer each time, up to a bound.
-    pub(super) fn pause(&self) -> Duration {
+    /// How long to wait before asking again: longer each time, up to a bound. By `chance` half as long
+    /// again at most, so that nodes that got in each other's way do not go on doing so.
+    pub(super) fn pause(&self, chance: u8) -> Duration {
         let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10));
-        doubled.min(LONGEST_PAUSE)
+        let pause = doubled.min(LONGEST_PAUSE);
+        pause + pause * u32::from(chance) / 512
     }
 }
 

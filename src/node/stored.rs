@@ -1,6 +1,8 @@
 //! The store has answered, or has not confirmed: then it is asked again, ever more slowly, until the
 //! request behind the question is past its deadline. A commit is never given up.
 
+use std::hash::BuildHasher;
+
 use super::event::{OpId, StoreResult};
 use super::ops::{Op, Purpose};
 use super::{Ask, Node, StorageError, Timer, Turn};
@@ -89,7 +91,8 @@ impl Node {
 
     fn ask_later(&mut self, turn: &Turn<'_>, id: OpId) {
         let Some(op) = self.ops.get_mut(id) else { return };
-        let again = turn.now.elapsed + op.pause();
+        let [chance, ..] = self.hasher.hash_one((id, op.failures)).to_ne_bytes();
+        let again = turn.now.elapsed + op.pause(chance);
         self.timers.set(again, Timer::Again(id));
     }
 

@@ -2,9 +2,10 @@
 //!
 //! A crash leaves commits behind that are marked open, values that were committed and not published,
 //! and values of commits that never came to be. And each incarnation leaves a log behind. Some time
-//! after the start, when nothing that was sent before it can land any more, all of this is cleared
-//! away: the old logs are read, what is live in them is copied into this incarnation's own log, and
-//! they are deleted.
+//! after the start, when what was sent before it has most likely landed, all of this is cleared away: the
+//! old logs are read, what is live in them is copied into this incarnation's own log, and they are
+//! deleted. What lands even later is safe, and at worst lies about: it was never answered, and if
+//! somebody asks for its outcome, that enters a log then.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
