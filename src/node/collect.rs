@@ -150,6 +150,11 @@ impl Node {
             Phase::HandedOut { coordinator, timer } if *coordinator == asked.coordinator => *timer,
             _ => return Err(Refusal::Committing),
         };
+        let handed = attempt.travel.handed_to.get(&asked.coordinator.node);
+        if handed.is_some_and(|handed| handed.to.incarnation != asked.coordinator.incarnation) {
+            // What the attempt did there in that life is gone, and the asker cannot know of it.
+            return Err(Refusal::Restarted(asked.coordinator.node.clone()));
+        }
         let travel = &attempt.travel;
         let is_stale = asked.is_named && travel.steps != asked.visit.steps;
         if is_stale || travel.puts != asked.visit.puts {
