@@ -76,7 +76,7 @@ use names::LogName;
 use objects::lww;
 use original::Original;
 use pack::{Found, Place};
-use paxos::{Proposer, Undecided};
+use paxos::{Proposer, Standing, Undecided};
 
 /// Objects read at once for one request.
 const READS_AT_ONCE: usize = 256;
@@ -209,9 +209,10 @@ impl<K: KeyValue> AnnaStore<K> {
         if let Some(Known::Decided(outcome)) = self.ids.known(id) {
             return Ok(Some(outcome));
         }
-        match self.proposer.outcome(id).await? {
-            Some(stored) => self.conclude(id, stored).await.map(Some),
-            None => Ok(None),
+        match self.proposer.standing(id).await? {
+            Standing::Decided(stored) => self.conclude(id, stored).await.map(Some),
+            Standing::Contested => Err(paxos::contested(id)),
+            Standing::Open => Ok(None),
         }
     }
 

@@ -19,6 +19,7 @@ use super::kv::KeyValue;
 use super::log::READ_AHEAD;
 use super::names::{self, LogName};
 use super::pack;
+use super::paxos;
 use super::read::{self, Resolved};
 use crate::anna::lattice::Lattice;
 use crate::txn::{AttemptId, Commit, Key, Version};
@@ -135,6 +136,8 @@ impl<K: KeyValue> AnnaStore<K> {
                     let is_published = entry.state() == LogState::Published;
                     remains.survivors.push(Survivor { commit, is_published });
                 }
+                // It may be a commit that was told. Better another time.
+                Resolved::Contested(id) => return Err(paxos::contested(&id)),
                 Resolved::Void | Resolved::Open => {
                     remains.debris.extend(self.orphans(entry).await?);
                 }
