@@ -25,6 +25,8 @@ pub(super) struct Prepare {
     pub(super) waiters: Vec<Waiter>,
     /// Nodes whose branches the client wants merged.
     named: BTreeSet<Address>,
+    /// Those of them that were merged because more had happened there than was known.
+    merged_again: BTreeSet<Address>,
     /// Those that are to be asked for what they know.
     to_merge: BTreeSet<Address>,
     /// Those that were asked and have not answered.
@@ -40,8 +42,11 @@ impl Node {
     pub(super) fn prepare(&mut self, txn: &AttemptId, named: Vec<Address>) {
         let Some(attempt) = self.attempts.get_mut(txn) else { return };
         let named: BTreeSet<_> = named.into_iter().collect();
-        // Also those where it came from: other branches may have been merged there since.
-        let prepare = Prepare { to_merge: named.clone(), named, ..Prepare::default() };
+        let visited: BTreeSet<_> =
+            attempt.travel.visited.keys().map(|origin| origin.node.clone()).collect();
+        // Whether anything new happened where it came from is seen when that is collected.
+        let to_merge = named.difference(&visited).cloned().collect();
+        let prepare = Prepare { to_merge, named, ..Prepare::default() };
         let phase = Phase::Preparing(Box::new(prepare));
         if let Phase::Running { timer } = std::mem::replace(&mut attempt.phase, phase) {
             self.timers.cancel(timer);
@@ -75,14 +80,15 @@ impl Node {
         }
         let asked = attempt.travel.visited.iter().map(|(origin, visited)| {
             let visit = Visit { origin: origin.clone(), steps: visited.steps, puts: visited.puts };
-            (visit, held.remove(origin).unwrap_or_default())
+            let is_named = prepare.named.contains(&origin.node);
+            (visit, held.remove(origin).unwrap_or_default(), is_named)
         });
         let asked: Vec<_> = asked.collect();
         if asked.is_empty() {
             return self.send_commit(turn, txn);
         }
-        for (visit, keys) in asked {
-            self.ask_to_hand_out(turn, txn, visit, keys);
+        for (visit, keys, is_named) in asked {
+            self.ask_to_hand_out(turn, txn, visit, keys, is_named);
         }
     }
 
@@ -105,6 +111,7 @@ impl Node {
         txn: &AttemptId,
         visit: Visit,
         keys: Vec<Key>,
+        is_named: bool,
     ) {
         let number = self.calls.next();
         let from = visit.origin.clone();
@@ -115,6 +122,7 @@ impl Node {
             attempt: txn.clone(),
             visit,
             keys: keys.clone(),
+            is_named,
         });
         let purpose = CallPurpose::Collect { attempt: txn.clone(), from: from.clone(), keys };
         self.call(turn, number, from.node, message, purpose);
@@ -147,7 +155,9 @@ impl Node {
             // What the attempt did there in that life is gone, and the asker cannot know of it.
             return Err(Refusal::Restarted(asked.coordinator.node.clone()));
         }
-        if attempt.travel.puts != asked.visit.puts {
+        let travel = &attempt.travel;
+        let is_stale = asked.is_named && travel.steps != asked.visit.steps;
+        if is_stale || travel.puts != asked.visit.puts {
             return Err(Refusal::LatePut(self.config.address.clone()));
         }
         let mut values = Vec::with_capacity(asked.keys.len());
@@ -180,7 +190,10 @@ impl Node {
                 self.prepare_on(turn, &txn);
             }
             // What happened there since is to be merged, says the client.
-            Err(_) if prepare.named.remove(&from.node) => {
+            Err(_)
+                if prepare.named.contains(&from.node)
+                    && prepare.merged_again.insert(from.node.clone()) =>
+            {
                 prepare.has_collected = false;
                 prepare.collecting.clear();
                 prepare.to_merge.insert(from.node);
@@ -206,7 +219,7 @@ impl Node {
         if !prepare.collecting.remove(from) {
             return;
         }
-        if keys.is_empty() {
+        if keys.is_empty() && !prepare.named.contains(&from.node) {
             return self.prepare_on(turn, txn);
         }
         self.give_up_attempt(turn, txn, Refusal::Silent(from.node.clone()));

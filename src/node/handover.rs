@@ -191,7 +191,7 @@ impl Node {
         match then {
             Continuation::Reply(ticket) => turn.reply(ticket, Answer::Continued),
             Continuation::Merged(node) => self.merged_for_commit(turn, txn, &node),
-            Continuation::Commit(ticket, addresses) => self.commit(turn, ticket, txn, addresses),
+            Continuation::Commit(asked, addresses) => self.commit(turn, asked, txn, addresses),
         }
     }
 
@@ -214,7 +214,7 @@ impl Node {
         match then {
             Continuation::Reply(ticket) => turn.reply(ticket, Answer::Refused(why)),
             Continuation::Merged(_) => {}
-            Continuation::Commit(ticket, _) => self.settle(turn, ticket, txn),
+            Continuation::Commit(asked, _) => self.settle(turn, asked, txn),
         }
     }
 }
