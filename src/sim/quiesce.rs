@@ -64,6 +64,10 @@ impl World<'_> {
             let mut versions: BTreeMap<Key, Version> = BTreeMap::new();
             for landed in &self.history.landed {
                 let commit = &landed.commit;
+                // Somebody who died may have sent it long ago.
+                if landed.at + SPREADS_WITHIN > self.elapsed {
+                    continue;
+                }
                 // On Anna a commit of which nobody was told may stand in no log, until somebody asks.
                 if self.options.store == StoreKind::Anna
                     && !told.contains(&commit.version.writer.base())
