@@ -149,8 +149,9 @@ impl Node {
     fn hand_out(&mut self, turn: &mut Turn<'_>, asked: &Collect) -> Result<Vec<Bytes>, Refusal> {
         let txn = &asked.attempt;
         if asked.visit.origin.incarnation != self.config.incarnation {
-            // Nothing was lost with that life, as far as anybody knows.
-            let is_empty = asked.keys.is_empty() && asked.visit.puts == 0;
+            // Nothing was lost with that life, as far as anybody knows, unless the client says that there
+            // is a branch to be merged.
+            let is_empty = asked.keys.is_empty() && asked.visit.puts == 0 && !asked.is_named;
             let lost = Refusal::Restarted(self.config.address.clone());
             return if is_empty { Ok(Vec::new()) } else { Err(lost) };
         }
