@@ -330,7 +330,9 @@ fn learn(
         return;
     };
     let told_by = world.address(site);
+    // Without a token it may be an attempt without writes that was told of, and not that commit.
     if let Some(commit) = world.committed(&id.base())
+        && (token.is_some() || commit.version.writer == id)
         && let Some(session) = world.clients.session(actor)
     {
         session.learn(commit, token, &told_by);
