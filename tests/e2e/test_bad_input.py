@@ -72,8 +72,7 @@ def whole_request(raw: Raw, kind: str) -> bytes:
     if kind == "commit":
         return raw.commit_request("some-id")
     if kind == "continue":
-        request = aft.MetadataRequest(tid="some-id", responseAddress=raw.address("continue"))
-        return request.SerializeToString()
+        return raw.go_on_request("some-id", "10.9.8.7")
     keys = raw.request(kind, None)
     for number in range(3):
         keys.tuples.add(key=f"k{number}", lattice_type=anna.LWW, payload=lww(b"v"))

@@ -127,9 +127,7 @@ class Raw:
         return {item.key: anna.LWWValue.FromString(item.payload) for item in tuples}
 
     def commit_request(self, tid: str, *addresses: str) -> bytes:
-        request = aft.CommitRequest(
-            tid=tid, responseAddress=self.address("commit"), addresses=addresses
-        )
+        request = aft.CommitRequest(tid=tid, responseAddress=self.address("commit"), addresses=addresses)
         return request.SerializeToString()
 
     def request(self, kind: str, tid: str | None) -> anna.KeyRequest:
