@@ -245,6 +245,20 @@ fn looked_up_ahead_of_use() {
 }
 
 #[test]
+fn touched_ahead_of_use() {
+    let store = Store::start();
+    let client = store.client();
+    client.touch("a");
+    client.touch("");
+    while client.counters().operations_open > 0 || client.counters().tuples == 0 {
+        std::thread::yield_now();
+    }
+    wait_for(client.put("a", lww("1"), Acks::Any)).unwrap();
+    let counters = client.counters();
+    assert_eq!((counters.lookups, counters.tuples), (1, 2), "{counters:?}");
+}
+
+#[test]
 fn an_operation_outlasts_a_restart() {
     let mut store = Store::start();
     let client = store.client_with(|config| config.within = Duration::from_secs(60));

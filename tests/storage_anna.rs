@@ -38,11 +38,20 @@ impl Anna {
     }
 
     async fn open(&self, incarnation: u64, acks: Acks) -> Arc<AnnaStore<Connection>> {
+        self.open_as("node", incarnation, acks).await
+    }
+
+    async fn open_as(
+        &self,
+        node: &str,
+        incarnation: u64,
+        acks: Acks,
+    ) -> Arc<AnnaStore<Connection>> {
         let config =
             ClientConfig { ip: self.ip, routing: self.routing.clone(), ..Default::default() };
         let client = Client::open(config).expect("a client");
         let options = AnnaOptions {
-            node: format!("node-{}", self.run),
+            node: format!("{node}-{}", self.run),
             host: self.ip.to_string(),
             incarnation: incarnation.to_string(),
             publication: Publication::default(),
@@ -62,4 +71,14 @@ async fn conforms() {
     let again = anna.open(2, Acks::All).await;
     again.clear_up().await.expect("clear_up");
     conformance::run(again, anna.run + 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_sidecars_conform() {
+    let anna = Anna::start();
+    let mut stores: Vec<Arc<dyn Storage>> = Vec::new();
+    for (node, acks) in [("one", Acks::Any), ("two", Acks::Any), ("three", Acks::All)] {
+        stores.push(anna.open_as(node, 1, acks).await);
+    }
+    conformance::run_together(stores, anna.run).await;
 }

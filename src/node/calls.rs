@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
-use super::event::Ticket;
+use super::event::{Asked, Ticket};
 use super::peer::{Address, Origin, PeerMessage};
 use super::{Effect, Node, Timer, Turn};
 use crate::timers::TimerId;
@@ -31,13 +31,13 @@ pub(super) struct Call {
 #[derive(Debug)]
 pub(super) enum CallPurpose {
     /// To go on here.
-    HandOver { attempt: AttemptId, waiting: Vec<Continuation> },
+    HandOver { attempt: AttemptId, then: Continuation },
     /// For a get.
     Query { get: u64, key: Key },
     /// To commit.
     Collect { attempt: AttemptId, from: Origin, keys: Vec<Key> },
     /// To answer a commit that was asked for at the wrong node.
-    Forward { ticket: Ticket, attempt: AttemptId },
+    Forward { asked: Asked, attempt: AttemptId },
 }
 
 /// What happens when a transaction was handed over.
@@ -48,7 +48,7 @@ pub(super) enum Continuation {
     /// A commit that waited for this node goes on.
     Merged(Address),
     /// A commit begins, which names these nodes.
-    Commit(Ticket, Vec<Address>),
+    Commit(Asked, Vec<Address>),
 }
 
 /// All open questions.
@@ -78,21 +78,21 @@ impl Calls {
         self.open.len()
     }
 
-    /// The question to `upstream` for this attempt, which has no number on the wire.
-    pub(super) fn hand_over(&mut self, attempt: &AttemptId, upstream: &str) -> Option<u64> {
+    /// The question for this attempt that a node answers; the original's nodes do not say which.
+    pub(super) fn hand_over(
+        &self,
+        number: u64,
+        attempt: &AttemptId,
+        upstream: &str,
+    ) -> Option<u64> {
         let is_it = |call: &Call| {
             matches!(&call.purpose, CallPurpose::HandOver { attempt: of, .. } if of == attempt)
                 && *call.to == *upstream
         };
-        self.open.iter().find(|(_, call)| is_it(call)).map(|(number, _)| *number)
-    }
-
-    pub(super) fn wait(&mut self, number: u64, continuation: Continuation) {
-        if let Some(Call { purpose: CallPurpose::HandOver { waiting, .. }, .. }) =
-            self.open.get_mut(&number)
-        {
-            waiting.push(continuation);
+        if number != 0 {
+            return self.open.get(&number).filter(|call| is_it(call)).map(|_| number);
         }
+        self.open.iter().filter(|(_, call)| is_it(call)).map(|(number, _)| *number).min()
     }
 }
 
@@ -134,9 +134,9 @@ impl Node {
     pub(super) fn call_unanswered(&mut self, turn: &mut Turn<'_>, number: u64) {
         let Some(call) = self.end_call(number) else { return };
         match call.purpose {
-            CallPurpose::HandOver { attempt, waiting } => {
+            CallPurpose::HandOver { attempt, then } => {
                 let why = super::Refusal::Silent(call.to);
-                self.not_handed_over(turn, &attempt, why, waiting);
+                self.not_handed_over(turn, &attempt, why, then);
             }
             CallPurpose::Query { get, .. } => {
                 self.query_failed(turn, get, super::Refusal::Silent(call.to));
@@ -144,7 +144,7 @@ impl Node {
             CallPurpose::Collect { attempt, from, keys } => {
                 self.not_collected(turn, &attempt, &from, &keys);
             }
-            CallPurpose::Forward { ticket, attempt } => self.settle(turn, ticket, &attempt),
+            CallPurpose::Forward { asked, attempt } => self.settle(turn, asked, &attempt),
         }
     }
 }

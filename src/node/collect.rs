@@ -25,6 +25,8 @@ pub(super) struct Prepare {
     pub(super) waiters: Vec<Waiter>,
     /// Nodes whose branches the client wants merged.
     named: BTreeSet<Address>,
+    /// Those of them that were merged because more had happened there than was known.
+    merged_again: BTreeSet<Address>,
     /// Those that are to be asked for what they know.
     to_merge: BTreeSet<Address>,
     /// Those that were asked and have not answered.
@@ -39,12 +41,12 @@ impl Node {
     /// Fixes that the attempt is to be committed here. `named` are nodes whose branches are part of it.
     pub(super) fn prepare(&mut self, txn: &AttemptId, named: Vec<Address>) {
         let Some(attempt) = self.attempts.get_mut(txn) else { return };
+        let named: BTreeSet<_> = named.into_iter().collect();
         let visited: BTreeSet<_> =
             attempt.travel.visited.keys().map(|origin| origin.node.clone()).collect();
-        let named: BTreeSet<_> = named.into_iter().collect();
         // Whether anything new happened where it came from is seen when that is collected.
-        let merging: BTreeSet<_> = named.difference(&visited).cloned().collect();
-        let prepare = Prepare { named, to_merge: merging, ..Prepare::default() };
+        let to_merge = named.difference(&visited).cloned().collect();
+        let prepare = Prepare { to_merge, named, ..Prepare::default() };
         let phase = Phase::Preparing(Box::new(prepare));
         if let Phase::Running { timer } = std::mem::replace(&mut attempt.phase, phase) {
             self.timers.cancel(timer);
@@ -78,14 +80,15 @@ impl Node {
         }
         let asked = attempt.travel.visited.iter().map(|(origin, visited)| {
             let visit = Visit { origin: origin.clone(), steps: visited.steps, puts: visited.puts };
-            (visit, held.remove(origin).unwrap_or_default())
+            let is_named = prepare.named.contains(&origin.node);
+            (visit, held.remove(origin).unwrap_or_default(), is_named)
         });
         let asked: Vec<_> = asked.collect();
         if asked.is_empty() {
             return self.send_commit(turn, txn);
         }
-        for (visit, keys) in asked {
-            self.ask_to_hand_out(turn, txn, visit, keys);
+        for (visit, keys, is_named) in asked {
+            self.ask_to_hand_out(turn, txn, visit, keys, is_named);
         }
     }
 
@@ -108,6 +111,7 @@ impl Node {
         txn: &AttemptId,
         visit: Visit,
         keys: Vec<Key>,
+        is_named: bool,
     ) {
         let number = self.calls.next();
         let from = visit.origin.clone();
@@ -118,6 +122,7 @@ impl Node {
             attempt: txn.clone(),
             visit,
             keys: keys.clone(),
+            is_named,
         });
         let purpose = CallPurpose::Collect { attempt: txn.clone(), from: from.clone(), keys };
         self.call(turn, number, from.node, message, purpose);
@@ -145,7 +150,14 @@ impl Node {
             Phase::HandedOut { coordinator, timer } if *coordinator == asked.coordinator => *timer,
             _ => return Err(Refusal::Committing),
         };
-        if attempt.travel.puts != asked.visit.puts {
+        let handed = attempt.travel.handed_to.get(&asked.coordinator.node);
+        if handed.is_some_and(|handed| handed.to.incarnation != asked.coordinator.incarnation) {
+            // What the attempt did there in that life is gone, and the asker cannot know of it.
+            return Err(Refusal::Restarted(asked.coordinator.node.clone()));
+        }
+        let travel = &attempt.travel;
+        let is_stale = asked.is_named && travel.steps != asked.visit.steps;
+        if is_stale || travel.puts != asked.visit.puts {
             return Err(Refusal::LatePut(self.config.address.clone()));
         }
         let mut values = Vec::with_capacity(asked.keys.len());
@@ -178,7 +190,10 @@ impl Node {
                 self.prepare_on(turn, &txn);
             }
             // What happened there since is to be merged, says the client.
-            Err(_) if prepare.named.remove(&from.node) => {
+            Err(_)
+                if prepare.named.contains(&from.node)
+                    && prepare.merged_again.insert(from.node.clone()) =>
+            {
                 prepare.has_collected = false;
                 prepare.collecting.clear();
                 prepare.to_merge.insert(from.node);
@@ -204,7 +219,7 @@ impl Node {
         if !prepare.collecting.remove(from) {
             return;
         }
-        if keys.is_empty() {
+        if keys.is_empty() && !prepare.named.contains(&from.node) {
             return self.prepare_on(turn, txn);
         }
         self.give_up_attempt(turn, txn, Refusal::Silent(from.node.clone()));

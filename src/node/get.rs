@@ -92,6 +92,8 @@ impl Node {
                 let chosen = self.choose_all(turn, &mut get, &mut reads);
                 if let Some(attempt) = self.attempts.get_mut(&txn) {
                     attempt.reads = reads;
+                    // A view that was handed over before does not have this.
+                    attempt.travel.steps += 1;
                 }
                 chosen
             }

@@ -42,17 +42,15 @@ impl Node {
         }
     }
 
-    /// Asks a node for its view of an attempt.
+    /// Asks a node for its view of an attempt. Each time anew: what was answered to an earlier question
+    /// may be older than what is asked for now.
     pub(super) fn ask_for(
         &mut self,
         turn: &mut Turn<'_>,
         txn: &AttemptId,
         upstream: Address,
-        continuation: Continuation,
+        then: Continuation,
     ) {
-        if let Some(open) = self.calls.hand_over(txn, &upstream) {
-            return self.calls.wait(open, continuation);
-        }
         let number = self.calls.next();
         let message = PeerMessage::HandOver(HandOver {
             reply_to: self.config.address.clone(),
@@ -60,16 +58,17 @@ impl Node {
             number,
             attempt: txn.clone(),
         });
-        let purpose = CallPurpose::HandOver { attempt: txn.clone(), waiting: vec![continuation] };
+        let purpose = CallPurpose::HandOver { attempt: txn.clone(), then };
         self.call(turn, number, upstream, message, purpose);
     }
 
     /// Another node goes on with an attempt.
     pub(super) fn hand_over(&mut self, turn: &mut Turn<'_>, asked: HandOver) {
         let view = self.view_for(turn, &asked);
+        let HandOver { number, attempt, reply_to, .. } = asked;
         let from = self.config.origin();
-        let message = PeerMessage::HandedOver(HandedOver { from, attempt: asked.attempt, view });
-        turn.effects.push(Effect::Send { to: asked.reply_to, message });
+        let message = PeerMessage::HandedOver(HandedOver { from, number, attempt, view });
+        turn.effects.push(Effect::Send { to: reply_to, message });
     }
 
     fn view_for(&mut self, turn: &mut Turn<'_>, asked: &HandOver) -> Result<View, String> {
@@ -122,17 +121,17 @@ impl Node {
 
     /// A node has answered.
     pub(super) fn handed_over(&mut self, turn: &mut Turn<'_>, answer: HandedOver) {
-        let HandedOver { from, attempt, view } = answer;
-        let Some(number) = self.calls.hand_over(&attempt, &from.node) else { return };
+        let HandedOver { from, number, attempt, view } = answer;
+        let Some(number) = self.calls.hand_over(number, &attempt, &from.node) else { return };
         let Some(call) = self.end_call(number) else { return };
-        let CallPurpose::HandOver { waiting, .. } = call.purpose else { return };
+        let CallPurpose::HandOver { then, .. } = call.purpose else { return };
         let taken = match view {
             Ok(view) => self.take_over(turn, &attempt, &from.node, view),
             Err(why) => Err(Refusal::Elsewhere(from.node, why)),
         };
         match taken {
-            Ok(()) => self.go_on(turn, &attempt, waiting),
-            Err(why) => self.not_handed_over(turn, &attempt, why, waiting),
+            Ok(()) => self.go_on(turn, &attempt, then),
+            Err(why) => self.not_handed_over(turn, &attempt, why, then),
         }
     }
 
@@ -188,15 +187,11 @@ impl Node {
         Ok(())
     }
 
-    fn go_on(&mut self, turn: &mut Turn<'_>, txn: &AttemptId, waiting: Vec<Continuation>) {
-        for continuation in waiting {
-            match continuation {
-                Continuation::Reply(ticket) => turn.reply(ticket, Answer::Continued),
-                Continuation::Merged(node) => self.merged_for_commit(turn, txn, &node),
-                Continuation::Commit(ticket, addresses) => {
-                    self.commit(turn, ticket, txn, addresses);
-                }
-            }
+    fn go_on(&mut self, turn: &mut Turn<'_>, txn: &AttemptId, then: Continuation) {
+        match then {
+            Continuation::Reply(ticket) => turn.reply(ticket, Answer::Continued),
+            Continuation::Merged(node) => self.merged_for_commit(turn, txn, &node),
+            Continuation::Commit(asked, addresses) => self.commit(turn, asked, txn, addresses),
         }
     }
 
@@ -206,7 +201,7 @@ impl Node {
         turn: &mut Turn<'_>,
         txn: &AttemptId,
         why: Refusal,
-        waiting: Vec<Continuation>,
+        then: Continuation,
     ) {
         let runs = self.attempts.get(txn).map(|attempt| &attempt.phase);
         match runs {
@@ -216,12 +211,10 @@ impl Node {
             None if self.ended.is_over(txn) => {}
             None => self.ended.note_aborted(txn.clone(), why.clone(), true),
         }
-        for continuation in waiting {
-            match continuation {
-                Continuation::Reply(ticket) => turn.reply(ticket, Answer::Refused(why.clone())),
-                Continuation::Merged(_) => {}
-                Continuation::Commit(ticket, _) => self.settle(turn, ticket, txn),
-            }
+        match then {
+            Continuation::Reply(ticket) => turn.reply(ticket, Answer::Refused(why)),
+            Continuation::Merged(_) => {}
+            Continuation::Commit(asked, _) => self.settle(turn, asked, txn),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 
 use super::effect::{Ask, ReadValue};
-use super::event::{OpId, Ticket};
+use super::event::{Asked, OpId, Ticket};
 use super::get::Get;
 use super::refusal::Refusal;
 use super::session::Waiting;
@@ -35,7 +35,7 @@ pub(super) enum Purpose {
     /// To decide an attempt.
     Commit { attempt: AttemptId },
     /// To tell how an id ended of which nothing is known here.
-    Settle { ticket: Ticket, attempt: AttemptId },
+    Settle { asked: Asked, attempt: AttemptId },
     /// To end an attempt that cannot go on, of which other nodes know.
     GiveUp { attempt: AttemptId, why: Refusal },
     /// To begin when a commit of another node can be read.
@@ -53,10 +53,12 @@ pub(super) enum Purpose {
 }
 
 impl Op {
-    /// How long to wait before asking again: longer each time, up to a bound.
-    pub(super) fn pause(&self) -> Duration {
+    /// How long to wait before asking again: longer each time, up to a bound. By `chance` half as long
+    /// again at most, so that nodes that got in each other's way do not go on doing so.
+    pub(super) fn pause(&self, chance: u8) -> Duration {
         let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10));
-        doubled.min(LONGEST_PAUSE)
+        let pause = doubled.min(LONGEST_PAUSE);
+        pause + pause * u32::from(chance) / 512
     }
 }
 

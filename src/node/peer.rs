@@ -127,6 +127,8 @@ pub struct HandOver {
 pub struct HandedOver {
     /// Who answers.
     pub from: Origin,
+    /// The number of the question; 0 from the original's nodes.
+    pub number: u64,
     /// The transaction.
     pub attempt: AttemptId,
     /// What it has done, or why it cannot go on.
@@ -142,6 +144,9 @@ pub struct Query {
     pub number: u64,
     /// The life of the node that is asked; empty if the asker does not care.
     pub incarnation: Arc<str>,
+    /// How many requests of the transaction that wrote there are known to the asker. What was written
+    /// later is of a branch that the asker has not merged.
+    pub puts: u64,
     /// The transaction.
     pub attempt: AttemptId,
     /// The key.
@@ -178,6 +183,9 @@ pub struct Collect {
     pub visit: Visit,
     /// Which of the values are needed.
     pub keys: Vec<Key>,
+    /// The client has named the node: what happened there since has to be merged, also if nothing was
+    /// written.
+    pub is_named: bool,
 }
 
 /// The answer to [`Collect`].

@@ -31,10 +31,13 @@ impl Node {
         self.asking.insert(id, Asking { get, open: wanted.len() });
         for (key, holder) in wanted {
             let number = self.calls.next();
+            let attempt = self.attempts.get(txn);
+            let visited = attempt.and_then(|attempt| attempt.travel.visited.get(&holder));
             let message = PeerMessage::Query(Query {
                 reply_to: self.config.address.clone(),
                 number,
                 incarnation: holder.incarnation,
+                puts: visited.map_or(0, |visited| visited.puts),
                 attempt: txn.clone(),
                 key: key.clone(),
             });
@@ -51,7 +54,11 @@ impl Node {
         if let Some(attempt) = attempt {
             attempt.touched = turn.now.elapsed;
             pointer = attempt.travel.holder(&asked.key).map(|holder| holder.node.clone());
-            value = attempt.writes.get(&asked.key).filter(|_| pointer.is_none()).cloned();
+            // What was written since the asker came through is not its to see.
+            let is_newer = !asked.incarnation.is_empty()
+                && attempt.travel.written.get(&asked.key).is_some_and(|at| *at > asked.puts);
+            let is_here = pointer.is_none() && !is_newer;
+            value = attempt.writes.get(&asked.key).filter(|_| is_here).cloned();
         }
         let Query { reply_to, number, attempt, key, .. } = asked;
         self.tell_value(turn, reply_to, Queried { number, key, attempt, value, pointer });

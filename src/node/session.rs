@@ -64,6 +64,10 @@ impl Node {
             return true;
         }
         let Some((origin, number)) = &token.place else { return false };
+        // Gossip leaves out what was overwritten, and what overwrote it may be kept aside.
+        if self.quarantined.iter().any(|commit| commit.replica == origin.node) {
+            return false;
+        }
         *origin == self.config.origin() || self.gossip.has_heard(origin, *number)
     }
 }

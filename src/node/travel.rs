@@ -22,6 +22,8 @@ pub(super) struct Travel {
     pub(super) visited: BTreeMap<Origin, Visited>,
     /// Keys whose value is on another node.
     pub(super) held: BTreeMap<Key, Holder>,
+    /// The number of the last request that wrote a key here.
+    pub(super) written: BTreeMap<Key, u64>,
     /// The depth of what was written here, where that is not 0.
     pub(super) depths: BTreeMap<Key, u32>,
     /// Whom it was handed to.
@@ -71,6 +73,7 @@ impl Travel {
     /// A key was written here.
     pub(super) fn wrote(&mut self, key: &Key) {
         self.held.remove(key);
+        self.written.insert(key.clone(), self.puts);
         if self.depth > 0 {
             self.depths.insert(key.clone(), self.depth);
         }

@@ -85,6 +85,7 @@ pub(super) fn encode_handed_over(answer: &HandedOver) -> Vec<u8> {
         id: answer.attempt.to_string(),
         replica_id: answer.from.node.to_string(),
         incarnation: answer.from.incarnation.to_string(),
+        number: answer.number,
         ..TransactionRecord::default()
     };
     match &answer.view {
@@ -138,9 +139,9 @@ pub(super) fn decode_handed_over(message: Bytes) -> Result<PeerMessage, BadMessa
         node: record.replica_id.as_str().into(),
         incarnation: record.incarnation.as_str().into(),
     };
-    let attempt = attempt(&record.id)?;
+    let (attempt, number) = (attempt(&record.id)?, record.number);
     let view = if record.error.is_empty() { Ok(read_view(&record)?) } else { Err(record.error) };
-    Ok(PeerMessage::HandedOver(HandedOver { from, attempt, view }))
+    Ok(PeerMessage::HandedOver(HandedOver { from, number, attempt, view }))
 }
 
 fn read_view(record: &TransactionRecord) -> Result<View, BadMessage> {
@@ -178,6 +179,7 @@ pub(super) fn encode_query(asked: &Query, reply_to: &str) -> Vec<u8> {
         response_address: reply_to.to_owned(),
         number: asked.number,
         incarnation: asked.incarnation.to_string(),
+        puts: asked.puts,
     }
     .encode_to_vec()
 }
@@ -188,6 +190,7 @@ pub(super) fn decode_query(message: Bytes) -> Result<PeerMessage, BadMessage> {
         reply_to: reply_to(&query.response_address)?,
         number: query.number,
         incarnation: query.incarnation.into(),
+        puts: query.puts,
         attempt: attempt(&query.tid)?,
         key: key(&query.key)?,
     }))
@@ -231,6 +234,7 @@ pub(super) fn encode_collect(asked: &Collect, reply_to: &str) -> Vec<u8> {
         node: asked.coordinator.node.to_string(),
         incarnation: asked.coordinator.incarnation.to_string(),
         visit: Some(wire_visit(&asked.visit)),
+        named: asked.is_named,
         ..AftCommitRequest::default()
     }
     .encode_to_vec()
@@ -291,6 +295,7 @@ pub(super) fn decode_commit_request(message: Bytes) -> Result<PeerMessage, BadMe
             number: request.number,
             attempt,
             visit: visit(&request.visit.unwrap_or_default()),
+            is_named: request.named,
             keys: record.write_set.iter().map(|text| key(text)).collect::<Result<_, _>>()?,
         }),
         CommitStep::Over => {
@@ -403,7 +408,8 @@ mod tests {
             assert_eq!(decode_hand_over(&bytes), Ok(PeerMessage::HandOver(asked)));
         }
         for view in [Ok(view()), Err("no".to_owned())] {
-            let answer = HandedOver { from: origin("10.0.0.8"), attempt: attempt.clone(), view };
+            let (from, attempt) = (origin("10.0.0.8"), attempt.clone());
+            let answer = HandedOver { from, number: 7, attempt, view };
             let bytes = encode_handed_over(&answer);
             assert_eq!(decode_handed_over(bytes.into()), Ok(PeerMessage::HandedOver(answer)));
         }
@@ -416,6 +422,7 @@ mod tests {
             reply_to: "tcp://10.0.0.7:9200".into(),
             number: 5,
             incarnation: "x".into(),
+            puts: 3,
             attempt: attempt.clone(),
             key: key.clone(),
         };
@@ -442,6 +449,7 @@ mod tests {
             attempt: attempt.clone(),
             visit: Visit { origin: origin("10.0.0.8"), steps: 2, puts: 1 },
             keys: vec![key("k").unwrap()],
+            is_named: true,
         };
         let bytes = encode_collect(&collect, &reply_to);
         assert_eq!(decode_commit_request(bytes.into()), Ok(PeerMessage::Collect(collect)));

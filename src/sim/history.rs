@@ -45,6 +45,8 @@ pub struct Operation {
     pub asked: Moment,
     /// When it was answered, if it was done.
     pub done: Option<Moment>,
+    /// In which life of the node it was done. What a node holds of a transaction ends with its life.
+    pub life: u64,
     /// By a function that was given up: what it did may count, or not.
     pub is_loose: bool,
     /// What.
@@ -54,9 +56,9 @@ pub struct Operation {
 /// What an operation is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
-    /// Keys read in one request, with what came back and when. Noted when it did.
+    /// Keys read in one request, with what came back and when.
     Read {
-        /// Key and value; no value if the key was missing.
+        /// Key and value; no value if the key was missing, or nothing came back.
         seen: Vec<(Key, Option<Value>)>,
         /// When the answer was given.
         at: Duration,
@@ -70,6 +72,8 @@ pub enum What {
     Continue {
         /// From where.
         upstream: usize,
+        /// In which life that node was then.
+        life: u64,
     },
     /// The attempt is to take effect.
     Commit {
@@ -143,7 +147,7 @@ impl History {
     pub fn reads(&self) -> usize {
         let operations = self.attempts.iter().flat_map(|attempt| &attempt.operations);
         let reads = operations.map(|operation| match &operation.what {
-            What::Read { seen, .. } => seen.len(),
+            What::Read { seen, .. } if operation.done.is_some() => seen.len(),
             _ => 0,
         });
         reads.sum()

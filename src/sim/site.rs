@@ -22,8 +22,9 @@ pub const SITES_MAX: usize = 9;
 pub(super) const FOLLOWED_EACH: Duration = Duration::from_secs(1);
 /// What a dead node sent lands within so many microseconds: longer than any node lives.
 const LATEST_US: u64 = 60_000_000;
-/// A node answers within this time, if it lives.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(11);
+/// A node answers within this time, if it lives: a commit that was asked for at the wrong node waits for
+/// another node first.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(13);
 /// How far ahead of their own clock nodes believe each other.
 const CLOCK_BOUND: Duration = Duration::from_secs(60);
 /// A clock that is right is off by less than this.
@@ -37,7 +38,7 @@ pub(super) struct Site {
     /// Takes the store's place.
     pub(super) anna: Option<Anna>,
     /// Which of the lives of all nodes this is.
-    life: u64,
+    pub(super) life: u64,
     clock: WallClock,
     /// Requests the node has not answered, and since when.
     open: BTreeMap<Ticket, Duration>,

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::{CommitBatch, LogPage, LogPosition, LogScope, Storage};
+use super::{CommitBatch, LogPage, LogPosition, LogScope, Storage, StorageError};
 use crate::txn::key::KEY_BYTES_MAX;
 use crate::txn::{AttemptId, BaseId, Commit, Key, Outcome, Timestamp, Version, WrittenKey};
 
@@ -45,6 +45,12 @@ pub async fn run(store: Arc<dyn Storage>, run: u64) {
     if on.store.has_plain_keys() {
         the_newest_published_value_stays(&on).await;
     }
+}
+
+/// Runs the checks of a store that several processes use at once, of which each opened one of `stores`.
+pub async fn run_together(stores: Vec<Arc<dyn Storage>>, run: u64) {
+    let on: Vec<_> = stores.into_iter().map(|store| Bench { store, run }).collect();
+    processes_that_decide_the_same_ids_agree(&on).await;
 }
 
 /// A store under test and the number that makes this run's names its own.
@@ -189,6 +195,64 @@ async fn repeating_a_commit_changes_nothing(on: &Bench) {
     assert_eq!((first, second), (committed(&batch), committed(&batch)));
     assert_eq!(on.log(start).await.0, std::slice::from_ref(&batch.commit), "one log entry");
     on.assert_readable(&batch).await;
+}
+
+/// Each process commits an attempt at each of many ids and settles it, all at once.
+async fn processes_that_decide_the_same_ids_agree(on: &[Bench]) {
+    const IDS: usize = 20;
+    let mut starts = Vec::new();
+    for on in on {
+        starts.push(on.end_of_log().await);
+    }
+    let mut tasks = JoinSet::new();
+    for (id, (number, on)) in (0..IDS).flat_map(|id| on.iter().enumerate().map(move |on| (id, on)))
+    {
+        let batch = on.batch(&format!("shared-{id}.{number}"), 60, &[&format!("shared-{id}")]);
+        let base = batch.commit.version.writer.base();
+        let (store, id) = (on.store.clone(), base.clone());
+        tasks.spawn(async move {
+            let outcome = confirmed(|| store.commit(batch.clone())).await;
+            (id, outcome)
+        });
+        let store = on.store.clone();
+        tasks.spawn(async move {
+            let outcome = confirmed(|| store.settle_aborted(&base)).await;
+            (base, outcome)
+        });
+    }
+    let mut outcomes = BTreeMap::new();
+    for (base, outcome) in tasks.join_all().await {
+        let agreed = outcomes.entry(base.clone()).or_insert_with(|| outcome.clone());
+        assert_eq!(*agreed, outcome, "all processes get one answer about {base}");
+    }
+    for (on, start) in on.iter().zip(starts) {
+        let (log, _) = on.log(start).await;
+        for (base, outcome) in &outcomes {
+            assert_eq!(on.outcome(base).await.as_ref(), Some(outcome), "{base}");
+            let logged = log.iter().find(|commit| commit.version.writer.base() == *base);
+            match outcome {
+                Outcome::Committed(commit) => {
+                    assert_eq!(logged, Some(commit), "whoever was told finds it in the log");
+                    let wanted = [(commit.keys[0].key.clone(), commit.version.clone())];
+                    let found = on.store.versions(&wanted).await.expect("versions");
+                    assert!(found[0].is_some(), "{commit:?} is readable everywhere");
+                }
+                Outcome::Aborted => assert_eq!(logged, None, "{base} was aborted"),
+            }
+        }
+    }
+}
+
+/// Asks until the answer is confirmed: those who ask for the same may get in each other's way.
+async fn confirmed<F: Future<Output = Result<Outcome, StorageError>>>(
+    ask: impl Fn() -> F,
+) -> Outcome {
+    loop {
+        match ask().await {
+            Err(StorageError::Unconfirmed(_)) => tokio::task::yield_now().await,
+            answer => return answer.expect("an outcome"),
+        }
+    }
 }
 
 /// Several attempts at each of many ids, and settlements of the same ids, all at once.

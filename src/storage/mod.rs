@@ -111,9 +111,14 @@ pub trait Storage: Send + Sync + 'static {
     /// Makes the versions, the commit record, its log entry and the outcome of its id durable,
     /// unless the id has an outcome already: then nothing of the batch becomes visible.
     /// Answers the outcome that counts. The record is never durable before the versions.
+    ///
+    /// An id gets one outcome, however many processes commit or settle it at once, and however late
+    /// anything arrives that was sent by one that died. Once an outcome was answered, here or elsewhere,
+    /// all calls that begin afterwards answer it.
     async fn commit(&self, batch: CommitBatch) -> Result<Outcome, StorageError>;
 
-    /// The outcome of an id, if it has one.
+    /// The outcome of an id, if it has one. If it has none, it may get one at any time by a commit that
+    /// was sent before, also by a process that is dead.
     async fn outcome(&self, id: &BaseId) -> Result<Option<Outcome>, StorageError>;
 
     /// Makes `Aborted` the durable outcome of an id, unless it has one. Answers the outcome that
@@ -137,8 +142,9 @@ pub trait Storage: Send + Sync + 'static {
         false
     }
 
-    /// How long after its start a process may still see writes land that a dead one sent, and outcomes
-    /// appear by them. `None`: outcomes are created only if absent, or nothing was under way.
+    /// How long after its start a process should wait before it [clears up](Self::clear_up), since what
+    /// a dead one sent may still land and could be left lying about. Nothing that is promised rests on
+    /// it. `None` if nothing was under way.
     fn lands_within(&self) -> Option<Duration> {
         None
     }
@@ -151,8 +157,8 @@ pub trait Storage: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Clears up behind dead processes, to be called once [`lands_within`](Self::lands_within) has
-    /// passed, until it succeeds. Answers commits that they left and that were not in the log before.
+    /// Clears up behind dead processes: takes over their logs and deletes what nobody will need. To be
+    /// called once [`lands_within`](Self::lands_within) has passed, until it succeeds. Answers commits that they left and that were not in the log before.
     async fn clear_up(&self) -> Result<Vec<Arc<Commit>>, StorageError> {
         Ok(Vec::new())
     }

@@ -111,6 +111,19 @@ impl Handle {
         self.shared.send(Command::Prefetch(key.into()));
     }
 
+    /// Runs an operation for which nobody waits, unless there is enough to do.
+    pub(super) fn run_aside(&self, key: &str, ask: Ask) {
+        let Ok(permit) = self.admit(key.len() + ask.bytes()) else { return };
+        let is_busy = self.shared.operations.load(Ordering::Relaxed) > self.requests_max / 2;
+        if is_busy || self.shared.has_ended.load(Ordering::SeqCst) {
+            return;
+        }
+        let (answer, _) = oneshot::channel();
+        let op = self.shared.ids.fetch_add(1, Ordering::Relaxed);
+        let waiter = Waiter { answer, permit };
+        self.shared.send(Command::Start { op, key: key.into(), ask, waiter });
+    }
+
     pub(super) fn counters(&self) -> Counters {
         *self.shared.counters.lock()
     }

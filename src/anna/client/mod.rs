@@ -126,6 +126,15 @@ impl Client {
         }
     }
 
+    /// Reads the key and tells nobody. A storage thread that is asked for a key for the first time looks
+    /// up how often it is replicated, which takes as long again; the next operation saves that, and the
+    /// look-up of the addresses. Does not wait and cannot fail; does nothing while there is much to do.
+    pub fn touch(&self, key: &str) {
+        if check(key).is_ok() {
+            self.0.run_aside(key, Ask::Get { whom: Whom::All });
+        }
+    }
+
     /// What has happened since the start.
     pub fn counters(&self) -> Counters {
         self.0.counters()

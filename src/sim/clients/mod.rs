@@ -16,7 +16,7 @@ use self::dag::{Dag, Run};
 use self::session::Session;
 use self::single::Client;
 use super::Options;
-use super::history::{Attempt, Floor, Moment, Operation, Told, Value, Verdict, What};
+use super::history::{Attempt, Floor, Operation, Told, Value, Verdict, What};
 use super::world::{Happening, World, decode, encode};
 use crate::node::{Answer, Event, ReadValue, Refusal, Ticket, Token};
 use crate::txn::{AttemptId, BaseId, Key};
@@ -63,13 +63,11 @@ enum Asked {
         site: usize,
         floor: Floor,
     },
+    /// Of which attempt, and as which of its operations.
     Get {
         place: usize,
-        site: usize,
-        asked: Moment,
-        keys: Vec<Key>,
+        operation: usize,
     },
-    /// Of which attempt, and as which of its operations.
     Put {
         place: usize,
         operation: usize,
@@ -80,6 +78,7 @@ enum Asked {
     },
     Outcome {
         place: usize,
+        site: usize,
     },
 }
 
@@ -225,8 +224,9 @@ fn write_down(world: &mut World<'_>, actor: Actor, asked: Asked, answer: Answer)
             Heard::NotStarted
         }
         (Asked::Start { .. }, _) => Heard::NotStarted,
-        (Asked::Get { place, site, asked, keys }, Answer::Values(values)) => {
-            note_reads(world, actor, place, site, asked, keys, &values);
+        (Asked::Get { place, operation }, Answer::Values(values)) => {
+            note_reads(world, place, operation, &values);
+            note_done(world, place, operation);
             Heard::Done
         }
         (Asked::Put { place, operation }, Answer::Written(results)) => {
@@ -236,7 +236,7 @@ fn write_down(world: &mut World<'_>, actor: Actor, asked: Asked, answer: Answer)
             note_done(world, place, operation);
             let is_alone = world.history.attempts.get(place).is_some_and(|a| a.id.is_none());
             if is_alone {
-                learn(world, actor, place, Verdict::Committed, None);
+                learn(world, actor, place, 0, Verdict::Committed, None);
             }
             Heard::Done
         }
@@ -244,13 +244,13 @@ fn write_down(world: &mut World<'_>, actor: Actor, asked: Asked, answer: Answer)
             note_done(world, place, operation);
             Heard::Done
         }
-        (Asked::Outcome { place }, Answer::Decided { committed, why, token, .. }) => {
+        (Asked::Outcome { place, site }, Answer::Decided { committed, why, token, .. }) => {
             let verdict = match (committed, why) {
                 (true, _) => Verdict::Committed,
                 (false, Some(Refusal::SettledAborted)) => Verdict::SettledAborted,
                 (false, _) => Verdict::Aborted,
             };
-            learn(world, actor, place, verdict, token);
+            learn(world, actor, place, site, verdict, token);
             Heard::Over
         }
         (Asked::Outcome { .. }, _) => Heard::Unclear,
@@ -269,7 +269,7 @@ fn record(world: &mut World<'_>, id: Option<AttemptId>, site: usize, floor: Floo
 /// Notes something that was asked for, as one of the operations of an attempt.
 fn note_asked(world: &mut World<'_>, actor: Actor, place: usize, site: usize, what: What) -> usize {
     let asked = world.moment();
-    let operation = Operation { site, asked, done: None, is_loose: false, what };
+    let operation = Operation { site, asked, done: None, life: 0, is_loose: false, what };
     note(world, actor, place, operation)
 }
 
@@ -290,25 +290,26 @@ fn note(world: &mut World<'_>, actor: Actor, place: usize, mut operation: Operat
 fn note_done(world: &mut World<'_>, place: usize, operation: usize) {
     let now = world.moment();
     let attempt = world.history.attempts.get_mut(place);
-    if let Some(operation) = attempt.and_then(|attempt| attempt.operations.get_mut(operation)) {
-        operation.done = Some(now);
+    let Some(operation) = attempt.and_then(|attempt| attempt.operations.get_mut(operation)) else {
+        return;
+    };
+    operation.done = Some(now);
+    operation.life = world.sites[operation.site].life;
+    if let What::Continue { upstream, life } = &mut operation.what {
+        *life = world.sites[*upstream].life;
     }
 }
 
-fn note_reads(
-    world: &mut World<'_>,
-    actor: Actor,
-    place: usize,
-    site: usize,
-    asked: Moment,
-    keys: Vec<Key>,
-    values: &[ReadValue],
-) {
-    let (at, done) = (world.elapsed, Some(world.moment()));
-    let seen = keys.into_iter().zip(values);
-    let seen = seen.map(|(key, read)| (key, read.value.as_deref().and_then(decode))).collect();
-    let what = What::Read { seen, at };
-    note(world, actor, place, Operation { site, asked, done, is_loose: false, what });
+fn note_reads(world: &mut World<'_>, place: usize, operation: usize, values: &[ReadValue]) {
+    let now = world.elapsed;
+    let attempt = world.history.attempts.get_mut(place);
+    let operation = attempt.and_then(|attempt| attempt.operations.get_mut(operation));
+    if let Some(What::Read { seen, at }) = operation.map(|operation| &mut operation.what) {
+        *at = now;
+        for ((_, value), read) in seen.iter_mut().zip(values) {
+            *value = read.value.as_deref().and_then(decode);
+        }
+    }
 }
 
 /// A verdict on an attempt: noted, and from here on the session knows of its commit.
@@ -316,6 +317,7 @@ fn learn(
     world: &mut World<'_>,
     actor: Actor,
     place: usize,
+    site: usize,
     verdict: Verdict,
     token: Option<Token>,
 ) {
@@ -327,10 +329,11 @@ fn learn(
     let Some(id) = attempt.id.clone().filter(|_| verdict == Verdict::Committed) else {
         return;
     };
+    let told_by = world.address(site);
     if let Some(commit) = world.committed(&id.base())
         && let Some(session) = world.clients.session(actor)
     {
-        session.learn(commit, token);
+        session.learn(commit, token, &told_by);
     }
 }
 
@@ -375,10 +378,11 @@ impl World<'_> {
         txn: Option<AttemptId>,
         keys: Vec<Key>,
     ) {
-        let asked = self.moment();
-        let wanted = keys.clone();
-        let ticket = self.request(site, |ticket| Event::Get { ticket, txn, keys: wanted });
-        self.wait(actor, site, ticket, Asked::Get { place, site, asked, keys });
+        let seen = keys.iter().map(|key| (key.clone(), None)).collect();
+        let what = What::Read { seen, at: Duration::ZERO };
+        let operation = note_asked(self, actor, place, site, what);
+        let ticket = self.request(site, |ticket| Event::Get { ticket, txn, keys });
+        self.wait(actor, site, ticket, Asked::Get { place, operation });
     }
 
     fn ask_put(&mut self, actor: Actor, site: usize, place: usize, txn: Option<AttemptId>) {
@@ -402,12 +406,12 @@ impl World<'_> {
         let addresses = named.iter().map(|named| self.address(*named)).collect();
         note_asked(self, actor, place, site, What::Commit { named });
         let ticket = self.request(site, |ticket| Event::Commit { ticket, txn, addresses });
-        self.wait(actor, site, ticket, Asked::Outcome { place });
+        self.wait(actor, site, ticket, Asked::Outcome { place, site });
     }
 
     fn ask_abort(&mut self, actor: Actor, site: usize, place: usize, txn: AttemptId) {
         let ticket = self.request(site, |ticket| Event::Abort { ticket, txn });
-        self.wait(actor, site, ticket, Asked::Outcome { place });
+        self.wait(actor, site, ticket, Asked::Outcome { place, site });
     }
 
     fn some_keys(&mut self) -> Vec<Key> {

@@ -118,7 +118,7 @@ impl<'a> Judge<'a> {
         landed: &Landed,
         candidate: &Candidate,
     ) -> Option<Broken> {
-        let known = self.known(attempt, &candidate.sure);
+        let known = self.known(attempt, &candidate.sure, &candidate.possible);
         if let Some(what) = self.fracture(&known) {
             return Some(("no fractured reads", format!("{} read {what}", name(attempt))));
         }
@@ -176,7 +176,7 @@ fn coordinators(attempt: &Attempt, commit: &Operation, may_forward: bool) -> Vec
     let continues = |operation: &&Operation| matches!(operation.what, What::Continue { .. });
     let gone_on = |site: usize| {
         let out = attempt.operations.iter().filter(continues).filter(move |operation| {
-            matches!(operation.what, What::Continue { upstream } if upstream == site)
+            matches!(operation.what, What::Continue { upstream, .. } if upstream == site)
                 && operation.site != site
         });
         out.map(|operation| operation.site)
@@ -190,7 +190,7 @@ fn coordinators(attempt: &Attempt, commit: &Operation, may_forward: bool) -> Vec
         .filter(continues)
         .any(|operation| operation.site == commit.site && is_certain(operation));
     let surely_gone = attempt.operations.iter().filter(continues).any(|operation| {
-        matches!(operation.what, What::Continue { upstream } if upstream == commit.site)
+        matches!(operation.what, What::Continue { upstream, .. } if upstream == commit.site)
             && operation.site != commit.site
             && is_certain(operation)
     });

@@ -14,9 +14,12 @@ pub(super) type Known<'a> = BTreeMap<&'a Key, Vec<(&'a Operation, Seen<'a>)>>;
 impl<'a> Judge<'a> {
     pub(super) fn reads(&mut self, attempt: &'a Attempt) {
         for operation in &attempt.operations {
-            let What::Read { seen, at } = &operation.what else { continue };
-            let view = View::of(attempt, operation.site, operation.asked, Certainty::Sure);
-            let mut known = self.known(attempt, &view);
+            let (What::Read { seen, at }, Some(done)) = (&operation.what, operation.done) else {
+                continue;
+            };
+            let view = View::before(attempt, operation);
+            let possible = View::of(attempt, operation.site, done, Certainty::Possible);
+            let mut known = self.known(attempt, &view, &possible);
             for (key, value) in seen {
                 if let Some(seen) = self.read(attempt, operation, &view, key, *value, *at) {
                     self.is_repeated(attempt, &known, key, &seen);
@@ -28,11 +31,13 @@ impl<'a> Judge<'a> {
     }
 
     /// What a view knows to have been read: what was read again later stands for what was read before.
-    pub(super) fn known(&self, attempt: &'a Attempt, view: &View) -> Known<'a> {
+    ///
+    /// A key that was missing and is asked for again is missing no more, whether an answer comes or not.
+    pub(super) fn known(&self, attempt: &'a Attempt, view: &View, possible: &View) -> Known<'a> {
         let mut known = Known::new();
         for operation in attempt.operations.iter().filter(|operation| view.knows(operation)) {
             let What::Read { seen, .. } = &operation.what else { continue };
-            let before = View::of(attempt, operation.site, operation.asked, Certainty::Sure);
+            let before = View::before(attempt, operation);
             for (key, value) in seen {
                 if value.is_some_and(|value| own_write(attempt, key, value).is_some()) {
                     continue;
@@ -45,6 +50,11 @@ impl<'a> Judge<'a> {
                 });
                 of_key.push((operation, seen));
             }
+        }
+        for (key, all) in &mut known {
+            all.retain(|(earlier, seen)| {
+                !matches!(seen, Seen::Missing) || !is_asked_again(attempt, possible, key, earlier)
+            });
         }
         known
     }
@@ -205,6 +215,16 @@ fn own_write<'a>(attempt: &'a Attempt, key: &Key, value: Value) -> Option<&'a Op
     })
 }
 
+/// Whether a key may have been asked for after an operation.
+fn is_asked_again(attempt: &Attempt, possible: &View, key: &Key, earlier: &Operation) -> bool {
+    attempt.operations.iter().any(|operation| {
+        operation.asked > earlier.asked
+            && possible.knows(operation)
+            && matches!(&operation.what, What::Read { seen, .. }
+                if seen.iter().any(|(asked, _)| asked == key))
+    })
+}
+
 /// Writes of a key that a view knows.
 pub(super) fn sure_writes<'a>(
     attempt: &'a Attempt,
@@ -225,7 +245,7 @@ pub(super) fn value_of(operation: &Operation, key: &Key) -> Option<Value> {
 
 /// Whether whoever asked for the second knew of the first.
 pub(super) fn is_surely_before(attempt: &Attempt, one: &Operation, other: &Operation) -> bool {
-    let view = View::of(attempt, other.site, other.asked, Certainty::Sure);
+    let view = View::before(attempt, other);
     let done = Operation { is_loose: false, ..one.clone() };
     view.knows(&done)
 }

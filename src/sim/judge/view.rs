@@ -3,13 +3,18 @@
 //! Derived from what clients saw alone: an operation that was answered before a `continue` from its node
 //! was asked for, and that `continue` was answered, is surely known where the transaction went on. What
 //! overlapped may be known. In between nothing is claimed.
+//!
+//! What was done in an earlier life of a node is not surely known there: nobody but those to whom the
+//! transaction went on from there can know that it is lost.
+
+use std::collections::BTreeMap;
 
 use crate::sim::history::{Attempt, Moment, Operation, What};
 
-/// For each node, the moment up to which what was done there is known.
+/// For each node and life, the moment up to which what was done there is known.
 #[derive(Debug, Clone)]
 pub(super) struct View {
-    until: Vec<Moment>,
+    until: BTreeMap<(usize, u64), Moment>,
     certainty: Certainty,
 }
 
@@ -22,36 +27,61 @@ pub(super) enum Certainty {
 }
 
 impl View {
-    /// What an attempt knows at a node, from some moment on or up to some moment.
+    /// What an attempt knows at a node at some moment.
     pub(super) fn of(attempt: &Attempt, site: usize, moment: Moment, certainty: Certainty) -> Self {
-        let sites = attempt.operations.iter().map(highest).max().unwrap_or_default();
-        let mut view = Self { until: vec![0; sites.max(site) + 1], certainty };
+        let mut view = Self { until: BTreeMap::new(), certainty };
         view.merge(attempt, site, moment);
         view
     }
 
-    /// Adds what is known at another node.
+    /// What is surely known to an operation.
+    pub(super) fn before(attempt: &Attempt, operation: &Operation) -> Self {
+        let mut view = Self { until: BTreeMap::new(), certainty: Certainty::Sure };
+        view.extend(attempt, operation.site, operation.life, operation.asked);
+        view
+    }
+
+    /// Adds what is known at another node at some moment.
     pub(super) fn merge(&mut self, attempt: &Attempt, site: usize, moment: Moment) {
-        if self.until[site] >= moment {
+        let here = attempt.operations.iter().filter(|operation| operation.site == site);
+        let last = here
+            .filter(|operation| operation.done.is_some_and(|done| done <= moment))
+            .max_by_key(|operation| operation.done);
+        self.extend(attempt, site, last.map_or(0, |operation| operation.life), moment);
+    }
+
+    fn extend(&mut self, attempt: &Attempt, site: usize, life: u64, moment: Moment) {
+        let place = self.place(site, life);
+        let until = self.until.entry(place).or_default();
+        if *until >= moment {
             return;
         }
-        self.until[site] = moment;
+        *until = moment;
         for operation in &attempt.operations {
-            let What::Continue { upstream } = operation.what else { continue };
-            if operation.site != site || !self.knows(operation) {
+            let What::Continue { upstream, life } = operation.what else { continue };
+            if self.place(operation.site, operation.life) != place || !self.knows(operation) {
                 continue;
             }
             let until = match self.certainty {
                 Certainty::Sure => operation.asked,
                 Certainty::Possible => operation.done.unwrap_or(Moment::MAX),
             };
-            self.merge(attempt, upstream, until);
+            self.extend(attempt, upstream, life, until);
+        }
+    }
+
+    /// What is possible is possible in any life.
+    fn place(&self, site: usize, life: u64) -> (usize, u64) {
+        match self.certainty {
+            Certainty::Sure => (site, life),
+            Certainty::Possible => (site, 0),
         }
     }
 
     /// Whether an operation counts.
     pub(super) fn knows(&self, operation: &Operation) -> bool {
-        let until = self.until[operation.site];
+        let place = self.place(operation.site, operation.life);
+        let until = self.until.get(&place).copied().unwrap_or_default();
         match self.certainty {
             Certainty::Sure => {
                 !operation.is_loose && operation.done.is_some_and(|done| done < until)
@@ -59,14 +89,4 @@ impl View {
             Certainty::Possible => operation.asked < until,
         }
     }
-}
-
-/// The last node that an operation names.
-fn highest(operation: &Operation) -> usize {
-    let named = match &operation.what {
-        What::Continue { upstream } => *upstream,
-        What::Commit { named } => named.iter().copied().max().unwrap_or_default(),
-        What::Read { .. } | What::Write { .. } => 0,
-    };
-    operation.site.max(named)
 }

@@ -3,14 +3,13 @@
 //! Anna merges and replicates single objects. It has no conditional write, no listing, no deletion and
 //! no write of two objects at once, so what a [`Storage`] promises is made of other things:
 //!
-//! - **A commit is one object**: its record and its values (`pack.rs`), written under the name of its
-//!   id. That write is the commit point. In the same moment the commit enters the log of this
-//!   incarnation (`log.rs`) as *open*; the client is told when both are durable. Values too large to be
-//!   packed are written before, each under a name of its own.
-//! - **One outcome per id**: this process takes one decision per id (`ids.rs`) and writes the outcome of
-//!   an id only if it read that there is none, or if the id was made by the node and is tried for the
-//!   first time. That no other process decides the same id, and that no write of a dead one is still
-//!   under way, is for the protocol to know: see [`Storage::lands_within`].
+//! - **A commit is one object**: its record and its values (`pack.rs`), proposed under the name of its
+//!   id. In the same moment the commit enters the log of this incarnation (`log.rs`) as *open*; the
+//!   client is told when it is decided and in the log. Values too large to be packed are written before,
+//!   each under a name of its own.
+//! - **One outcome per id**: that object and a second one, of promises, make a consensus among all that
+//!   ever commit or settle the id, dead or alive (`paxos.rs`). For the first attempt at an id that the
+//!   sidecar made itself it is one write and one read.
 //! - **Listing** is replaced by the logs: a set names the nodes, a set of each node names its
 //!   incarnations, and each incarnation's log is a chain of numbered buckets (`read.rs`).
 //! - **Deletion** is writing an empty value with a greater timestamp, which Anna takes for no value.
@@ -22,6 +21,7 @@
 //! | name | object |
 //! | --- | --- |
 //! | `aft~o~<id>` | the outcome of an id, with the values of its commit (`StoredOutcome`) |
+//! | `aft~b~<id>` | the ballot below which no outcome is accepted any more (its timestamp) |
 //! | `aft~v~<attempt>~<position>` | a large value (`KeyValuePair`) |
 //! | `aft~l~<node>~<incarnation>~<number>` | a part of a log (`LogBucket`) |
 //! | `aft~n~<node>` | the incarnations of a node (a set) |
@@ -76,7 +76,7 @@ use names::LogName;
 use objects::lww;
 use original::Original;
 use pack::{Found, Place};
-use paxos::{Proposer, Undecided};
+use paxos::{Proposer, Standing, Undecided};
 
 /// Objects read at once for one request.
 const READS_AT_ONCE: usize = 256;
@@ -115,7 +115,7 @@ pub struct AnnaOptions {
     pub incarnation: String,
     /// Which user keys are published.
     pub publication: Publication,
-    /// The longest that a write may be under way after its sender died.
+    /// How long a write is expected to be under way after its sender died, at most.
     pub lands_within: Duration,
 }
 
@@ -131,7 +131,7 @@ pub struct AnnaStore<K> {
     lands_within: Duration,
     /// Logs of incarnations that are over.
     dead: Mutex<Vec<LogName>>,
-    /// One of them was not ended in order, so that writes of its may be under way.
+    /// One of them was not ended in order, so that writes of its log may be under way.
     after_crash: bool,
     lease: Lease,
     /// The store has lost that there is this log.
@@ -209,9 +209,10 @@ impl<K: KeyValue> AnnaStore<K> {
         if let Some(Known::Decided(outcome)) = self.ids.known(id) {
             return Ok(Some(outcome));
         }
-        match self.proposer.outcome(id).await? {
-            Some(stored) => self.conclude(id, stored).await.map(Some),
-            None => Ok(None),
+        match self.proposer.standing(id).await? {
+            Standing::Decided(stored) => self.conclude(id, stored).await.map(Some),
+            Standing::Contested => Err(paxos::contested(id)),
+            Standing::Open => Ok(None),
         }
     }
 

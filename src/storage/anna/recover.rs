@@ -2,9 +2,10 @@
 //!
 //! A crash leaves commits behind that are marked open, values that were committed and not published,
 //! and values of commits that never came to be. And each incarnation leaves a log behind. Some time
-//! after the start, when nothing that was sent before it can land any more, all of this is cleared
-//! away: the old logs are read, what is live in them is copied into this incarnation's own log, and
-//! they are deleted.
+//! after the start, when what was sent before it has most likely landed, all of this is cleared away: the
+//! old logs are read, what is live in them is copied into this incarnation's own log, and they are
+//! deleted. What lands even later is safe, and at worst lies about: it was never answered, and if
+//! somebody asks for its outcome, that enters a log then.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use super::kv::KeyValue;
 use super::log::READ_AHEAD;
 use super::names::{self, LogName};
 use super::pack;
+use super::paxos;
 use super::read::{self, Resolved};
 use crate::anna::lattice::Lattice;
 use crate::txn::{AttemptId, Commit, Key, Version};
@@ -134,6 +136,8 @@ impl<K: KeyValue> AnnaStore<K> {
                     let is_published = entry.state() == LogState::Published;
                     remains.survivors.push(Survivor { commit, is_published });
                 }
+                // It may be a commit that was told. Better another time.
+                Resolved::Contested(id) => return Err(paxos::contested(&id)),
                 Resolved::Void | Resolved::Open => {
                     remains.debris.extend(self.orphans(entry).await?);
                 }

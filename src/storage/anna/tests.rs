@@ -63,8 +63,12 @@ fn merge(map: &mut Map, key: &str, value: Lattice) -> Result<(), StorageError> {
 }
 
 async fn open(kv: &Arc<Objects>, incarnation: &str) -> Arc<AnnaStore<Objects>> {
+    open_as(kv, "127.0.0.1", incarnation).await
+}
+
+async fn open_as(kv: &Arc<Objects>, node: &str, incarnation: &str) -> Arc<AnnaStore<Objects>> {
     let options = AnnaOptions {
-        node: "127.0.0.1".into(),
+        node: node.into(),
         host: "127.0.0.1".into(),
         incarnation: incarnation.into(),
         publication: Publication::default(),
@@ -111,6 +115,16 @@ async fn conforms() {
     assert_eq!(again.lands_within(), None, "the one before ended in order");
     again.clear_up().await.unwrap();
     conformance::run(again, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_sidecars_conform() {
+    let kv = Arc::new(Objects::default());
+    let mut stores: Vec<Arc<dyn Storage>> = Vec::new();
+    for node in ["n1", "n2", "n3"] {
+        stores.push(open_as(&kv, node, "1").await);
+    }
+    conformance::run_together(stores, 1).await;
 }
 
 #[tokio::test]
