@@ -15,7 +15,6 @@ from subprocess import PIPE
 
 import pytest
 import zmq
-from aft._wire import aft_pb2 as aft
 from aft._wire import anna_pb2 as anna
 
 from daemon import Daemon, run, until
