@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -18,13 +19,13 @@ _numbers = itertools.count(1)
 class Node:
     """One of them, with what talks to it."""
 
-    def __init__(self, name: str, options: Sequence[str], launch: Callable[..., Daemon]) -> None:
+    def __init__(
+        self, name: str, options: Sequence[str], launch: Callable[..., Daemon], on: Sequence[str]
+    ) -> None:
         #: How other nodes call it.
         self.name = name
-        self.options = options
-        self._launch = launch
-        self.life = 0
-        self.daemon = launch(*options, name=f"node{name}")
+        self._start = functools.partial(launch, *options, name=f"node{name}", on=on)
+        self.daemon = self._start()
         self._raws: list[Raw] = []
         self._client: aft.Client | None = None
 
@@ -48,7 +49,7 @@ class Node:
     def restart(self) -> None:
         """Lets it begin another life, after `kill -9`."""
         self.daemon.kill()
-        self.daemon = self._launch(*self.options, name=f"node{self.name}").wait_until_ready()
+        self.daemon = self._start().wait_until_ready()
 
     def running(self) -> int:
         """How many transactions run there."""
@@ -64,10 +65,17 @@ class Node:
 class Cluster:
     """Nodes by number."""
 
-    def __init__(self, launch: Callable[..., Daemon], server: Server, count: int, *options: str) -> None:
-        names = addresses(count)
-        shared = ("--storage", "anna", "--anna-routing", server.routing, "--peer", ",".join(names))
-        self.nodes = [Node(name, (*shared, *at(name), *options), launch) for name in names]
+    def __init__(
+        self,
+        launch: Callable[..., Daemon],
+        server: Server,
+        machines: Sequence[tuple[str, Sequence[str]]],
+        *options: str,
+    ) -> None:
+        """`machines` are the names of the nodes, each with what runs a command there."""
+        names = ",".join(name for name, _ in machines)
+        shared = ("--storage", "anna", "--anna-routing", server.routing, "--peer", names, *options)
+        self.nodes = [Node(name, (*shared, *at(name)), launch, on) for name, on in machines]
         for node in self.nodes:
             node.daemon.wait_until_ready()
 
@@ -89,13 +97,14 @@ class Cluster:
             node.close()
 
 
-def addresses(count: int) -> list[str]:
+def on_this_machine(count: int) -> list[tuple[str, Sequence[str]]]:
     """Names for nodes on this machine that nobody else here uses."""
     if EXTERNAL:
         # That store must be able to reach them.
-        return [f"{IP}:{os.getpid() % 200 * 100 + next(_numbers)}" for _ in range(count)]
+        first = os.getpid() % 200 * 100
+        return [(f"{IP}:{first + next(_numbers)}", ()) for _ in range(count)]
     network = f"127.{os.getpid() % 250 + 1}.{next(_numbers)}"
-    return [f"{network}.{number}" for number in range(1, count + 1)]
+    return [(f"{network}.{number}", ()) for number in range(1, count + 1)]
 
 
 def at(name: str) -> Sequence[str]:

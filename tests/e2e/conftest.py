@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from anna import Reader, Server, storage
-from cluster import Cluster
+from cluster import Cluster, on_this_machine
 from daemon import Daemon
 from wire import Raw
 
@@ -76,7 +76,7 @@ def cluster_of(launch: Callable[..., Daemon], server: Server) -> Iterator[Callab
     made: list[Cluster] = []
 
     def cluster_of(count: int, *options: str) -> Cluster:
-        made.append(Cluster(launch, server, count, *options))
+        made.append(Cluster(launch, server, on_this_machine(count), *options))
         return made[-1]
 
     yield cluster_of

@@ -62,9 +62,12 @@ class Raw:
 
     def start(self, base: str | None = None, *after: bytes) -> aft.TransactionTag:
         """Begins a transaction that sees the commits whose tokens are in `after`."""
+        return tag(self.call("start", self.start_request(base, *after)))
+
+    def start_request(self, base: str | None, *after: bytes) -> bytes:
         tokens = [base64.urlsafe_b64encode(token).decode().rstrip("=") for token in after]
         parts = [self.address("start"), *([base or "", *tokens] if base or tokens else [])]
-        return tag(self.call("start", "~".join(parts).encode()))
+        return "~".join(parts).encode()
 
     def commit(self, tid: str, *addresses: str) -> aft.TransactionTag:
         """Commits, with the branches that ended at the nodes `addresses`."""
