@@ -54,7 +54,8 @@ def truth(tid: str, nodes: list[Node]) -> int:
 
 def agree(cluster: Cluster, verdict: int, *keys: str) -> None:
     """All living nodes get to read the keys as the verdict has them, and nobody half of them."""
-    wanted = dict.fromkeys(keys, b"v" if verdict == COMMITTED else None)
+    value = b"v" if verdict == COMMITTED else None
+    wanted: dict[str, bytes | None] = dict.fromkeys(keys, value)
     for node in cluster:
         if node.daemon.is_alive():
             until(functools.partial(reads, node, wanted))

@@ -35,8 +35,8 @@ class Peer:
         if endpoint not in self.outboxes:
             self.outboxes[endpoint] = self.context.socket(zmq.PUSH)
             self.outboxes[endpoint].connect(endpoint)
-        is_bytes = isinstance(message, bytes)
-        self.outboxes[endpoint].send(message if is_bytes else message.SerializeToString())
+        frame = message if isinstance(message, bytes) else message.SerializeToString()
+        self.outboxes[endpoint].send(frame)
 
     def receive(self) -> bytes:
         assert self.inbox.poll(5000), "no answer"
@@ -161,7 +161,7 @@ def garbage(tid: str, reply_to: str) -> Iterator[bytes]:
         aft.AftResponse(key="k", found=True, data=b"x", number=1, tid=tid),
         *(
             aft.AftCommitRequest(record=record, step=step, number=1, hops=2**31, addresses=["", "~"])
-            for step in aft.CommitStep.values()
+            for step in aft.CommitStep.keys()
         ),
         aft.AftCommitResponse(number=1, values=[b"x"] * 3, status=COMMITTED),
         aft.AftCommitResponse(number=2**64 - 1, error="no", step=aft.COMMIT_STEP_FORWARD),
