@@ -170,7 +170,9 @@ impl Node {
         if let Some(node) = attempt.travel.restarted(&me, &view) {
             return Err(Refusal::Restarted(node));
         }
-        attempt.travel.ahead.retain(|node| node != from);
+        // It has come back from wherever it has been, also from nodes that went on to others.
+        let has_been_on = |node: &Address| view.visited.iter().any(|v| v.origin.node == *node);
+        attempt.travel.ahead.retain(|node| node != from && !has_been_on(node));
         match attempt.travel.order(&me, &view) {
             Order::Known => return Ok(()),
             Order::Newer => {
