@@ -149,8 +149,6 @@ impl World {
         let mut world = Self { nodes, store, each, elapsed: Duration::ZERO, commits: 0 };
         for number in 0..count {
             world.handle(number, Event::Members(members.clone()));
-            // Sets the clock going.
-            world.handle(number, Event::Tick);
         }
         world
     }
