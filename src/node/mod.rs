@@ -189,7 +189,8 @@ impl Node {
             }
             Event::Peer(message) => self.heard(turn, message),
             Event::Start { ticket, id, after } => {
-                self.start_after(turn, Waiting { ticket, id, after });
+                let asked = Asked { ticket, at: turn.now.elapsed };
+                self.start_after(turn, Waiting { asked, id, after });
             }
             Event::Get { ticket, txn, keys } => self.get(turn, ticket, txn, keys),
             Event::Put { ticket, txn: Some(txn), writes } => self.put(turn, ticket, &txn, writes),

@@ -4,7 +4,7 @@
 //! Usually gossip was faster. If it was not, the store is asked for the commit: it is there, since nobody
 //! is told of a commit before.
 
-use super::event::Ticket;
+use super::event::Asked;
 use super::ops::Purpose;
 use super::peer::Token;
 use super::{Answer, Ask, Decided, Node, Refusal, Turn};
@@ -13,7 +13,7 @@ use crate::txn::{BaseId, Outcome};
 /// A start that waits for commits of others.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    pub(super) ticket: Ticket,
+    pub(super) asked: Asked,
     pub(super) id: Option<BaseId>,
     /// Those that may not be readable yet; the first one is being looked up.
     pub(super) after: Vec<Token>,
@@ -24,10 +24,11 @@ impl Node {
     pub(super) fn start_after(&mut self, turn: &mut Turn<'_>, mut waiting: Waiting) {
         waiting.after.retain(|token| !self.is_readable(token));
         let Some(first) = waiting.after.first() else {
-            return self.start(turn, waiting.ticket, waiting.id);
+            return self.start(turn, waiting.asked, waiting.id);
         };
         let ask = Ask::Outcome(first.attempt.base());
-        let within = Some(self.config.request_within);
+        let spent = turn.now.elapsed.saturating_sub(waiting.asked.at);
+        let within = Some(self.config.request_within.saturating_sub(spent));
         self.ask(turn, ask, Purpose::Session { waiting }, within);
     }
 
@@ -46,7 +47,7 @@ impl Node {
         };
         if from_the_future {
             let why = Refusal::NotReadable(token.attempt);
-            return turn.reply(waiting.ticket, Answer::Undecided { id: String::new(), why });
+            return turn.reply(waiting.asked.ticket, Answer::Undecided { id: String::new(), why });
         }
         self.start_after(turn, waiting);
     }

@@ -13,33 +13,36 @@ use crate::storage::StorageError;
 use crate::txn::{AttemptId, BaseId, Outcome, ReadSet, WriteBuffer};
 
 impl Node {
-    pub(super) fn start(&mut self, turn: &mut Turn<'_>, ticket: Ticket, id: Option<BaseId>) {
+    pub(super) fn start(&mut self, turn: &mut Turn<'_>, asked: Asked, id: Option<BaseId>) {
         if let Err(why) = self.may_begin() {
-            return turn.reply(ticket, refused_start(why));
+            return turn.reply(asked.ticket, refused_start(why));
         }
         match id {
             None => {
                 let attempt = self.ids.base(turn.now.wall_ns);
                 self.begin(turn, attempt.clone(), true);
-                turn.reply(ticket, Answer::Started(attempt));
+                turn.reply(asked.ticket, Answer::Started(attempt));
             }
             Some(base) if self.is_too_old(turn, &base) => {
                 let why = Refusal::TooOld(self.config.retry_window);
-                turn.reply(ticket, refused_start(why));
+                turn.reply(asked.ticket, refused_start(why));
             }
-            Some(base) => self.retry(turn, ticket, base),
+            Some(base) => self.retry(turn, asked, base),
         }
     }
 
     /// Begins an attempt at `base` unless its outcome is known or about to be.
-    fn retry(&mut self, turn: &mut Turn<'_>, ticket: Ticket, base: BaseId) {
-        if self.answer_decided_start(turn, ticket, &base) || self.wait_to_start(turn, ticket, &base)
+    fn retry(&mut self, turn: &mut Turn<'_>, asked: Asked, base: BaseId) {
+        if self.answer_decided_start(turn, asked.ticket, &base)
+            || self.wait_to_start(turn, asked.ticket, &base)
         {
             return;
         }
         self.fence(turn, &base);
         self.attempts.begin_opening(&base);
-        let within = Some(self.config.request_within);
+        let spent = turn.now.elapsed.saturating_sub(asked.at);
+        let within = Some(self.config.request_within.saturating_sub(spent));
+        let ticket = asked.ticket;
         self.ask(turn, Ask::Outcome(base.clone()), Purpose::Start { ticket, base }, within);
     }
 

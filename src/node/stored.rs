@@ -122,7 +122,7 @@ impl Node {
                     None => super::Refusal::NotReadable(waiting.after.swap_remove(0).attempt),
                 };
                 let answer = super::Answer::Undecided { id: String::new(), why };
-                turn.reply(waiting.ticket, answer);
+                turn.reply(waiting.asked.ticket, answer);
             }
             Purpose::Commit { .. } | Purpose::GiveUp { .. } | Purpose::Publish => {}
         }
