@@ -53,8 +53,6 @@ impl Pair {
         for number in 0..2 {
             let members = vec![address(0), address(1)];
             pair.handle(number, Event::Members(members));
-            // The first event sets the clock going.
-            pair.handle(number, Event::Tick);
         }
         pair
     }
@@ -125,6 +123,16 @@ impl Pair {
         let heard = self.nodes[number].status().heard;
         heard.first().map(|heard| (heard.complete_to, heard.last))
     }
+}
+
+#[test]
+fn nodes_that_do_nothing_hear_of_each_other() {
+    let mut pair = Pair::new();
+    assert!(pair.nodes.iter().all(|node| node.next_deadline().is_some()));
+    for _ in 0..10 {
+        pair.interval(|_| true);
+    }
+    assert_eq!([pair.heard(0), pair.heard(1)], [Some((0, 0)); 2]);
 }
 
 #[test]

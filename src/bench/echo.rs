@@ -23,6 +23,9 @@ pub struct EchoOptions {
     /// Directory in which the six sockets are bound
     #[arg(long)]
     pub ipc_dir: PathBuf,
+    /// Bind sockets of TCP on loopback instead, and name them
+    #[arg(long)]
+    pub tcp: bool,
     /// Size of the value in the answer to a get
     #[arg(long, default_value_t = 4096)]
     pub value_bytes: usize,
@@ -32,14 +35,17 @@ pub struct EchoOptions {
 pub fn run(options: &EchoOptions) -> Result<(), BenchError> {
     let dir = &options.ipc_dir;
     std::fs::create_dir_all(dir).map_err(system(format!("create {}", dir.display())))?;
-    let endpoints = Kind::ALL.map(|kind| format!("ipc://{}", dir.join(kind.name()).display()));
+    let endpoints = Kind::ALL.map(|kind| match options.tcp {
+        true => "tcp://127.0.0.1:*".to_owned(),
+        false => format!("ipc://{}", dir.join(kind.name()).display()),
+    });
     let mut responder = Responder::bind(&endpoints, SEND_MAX)?;
     let answers = Kind::ALL.map(|kind| Prepared::new(kind, options.value_bytes));
     std::thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
-    println!("ready");
+    println!("ready sockets={}", responder.endpoints()?.join(","));
     loop {
         responder.serve(|number, request| answers.get(number)?.fit(request))?;
     }

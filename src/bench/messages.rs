@@ -7,7 +7,7 @@ use crate::frontend::ipc::Kind;
 use crate::wire::anna::{
     AnnaError, KeyRequest, KeyResponse, KeyTuple, LatticeType, LwwValue, RequestType,
 };
-use crate::wire::{CommitRequest, TransactionStatus, TransactionTag};
+use crate::wire::{CommitRequest, MetadataRequest, TransactionStatus, TransactionTag};
 
 /// All request ids have this length, so that a prepared answer can be made to fit any of them.
 pub(super) const REQUEST_ID_BYTES: usize = 12;
@@ -48,7 +48,7 @@ impl Requests {
 
     pub(super) fn get(&self, txn: &str, key: String, id: String) -> Vec<u8> {
         let tuple = KeyTuple { key, ..KeyTuple::default() };
-        self.keys(RequestType::Get, txn, vec![tuple], id)
+        self.keys(RequestType::Get, Some(txn), vec![tuple], id)
     }
 
     pub(super) fn put(&self, txn: &str, keys: impl Iterator<Item = String>, id: String) -> Vec<u8> {
@@ -59,15 +59,37 @@ impl Requests {
             payload: payload.clone(),
             ..KeyTuple::default()
         };
-        self.keys(RequestType::Put, txn, keys.map(tuple).collect(), id)
+        self.keys(RequestType::Put, Some(txn), keys.map(tuple).collect(), id)
     }
 
-    fn keys(&self, kind: RequestType, txn: &str, mut tuples: Vec<KeyTuple>, id: String) -> Vec<u8> {
-        tuples.push(KeyTuple {
+    /// Reads outside of any transaction.
+    pub(super) fn get_alone(&self, keys: &[String], id: String) -> Vec<u8> {
+        let tuple = |key: &String| KeyTuple { key: key.clone(), ..KeyTuple::default() };
+        self.keys(RequestType::Get, None, keys.iter().map(tuple).collect(), id)
+    }
+
+    /// A transaction that ran at the node `from` goes on here.
+    pub(super) fn go_on(&self, txn: &str, from: &str) -> Vec<u8> {
+        MetadataRequest {
+            tid: txn.to_owned(),
+            response_address: self.answer_endpoint.clone(),
+            address: from.to_owned(),
+        }
+        .encode_to_vec()
+    }
+
+    fn keys(
+        &self,
+        kind: RequestType,
+        txn: Option<&str>,
+        mut tuples: Vec<KeyTuple>,
+        id: String,
+    ) -> Vec<u8> {
+        tuples.extend(txn.map(|txn| KeyTuple {
             key: "TRANSACTION_ID".to_owned(),
             payload: Bytes::copy_from_slice(txn.as_bytes()),
             ..KeyTuple::default()
-        });
+        }));
         KeyRequest {
             r#type: kind as i32,
             tuples,
@@ -119,6 +141,28 @@ pub(super) fn served(answer: Bytes, id: &str, value_bytes: Option<usize>) -> Res
     match value.value.len() {
         found if found == expected => Ok(()),
         found => Err(format!("a value of {found} bytes, not {expected}")),
+    }
+}
+
+/// The values in the answer to a get, in the order asked for. A key without a value has an empty one.
+pub(super) fn values(answer: Bytes, id: &str) -> Result<Vec<Bytes>, String> {
+    let answer = KeyResponse::decode(answer).map_err(|why| why.to_string())?;
+    if answer.response_id != id {
+        return Err(format!("the answer to {id} is for {}", answer.response_id));
+    }
+    let value = |tuple: KeyTuple| match tuple.error() {
+        AnnaError::NoError => LwwValue::decode(tuple.payload).map(|lww| lww.value),
+        _ => Ok(Bytes::new()),
+    };
+    let values = answer.tuples.into_iter().map(value).collect::<Result<_, _>>();
+    values.map_err(|why| why.to_string())
+}
+
+/// Checks the answer to going on with a transaction.
+pub(super) fn gone_on(answer: &[u8]) -> Result<(), String> {
+    match answer {
+        [] => Ok(()),
+        why => Err(String::from_utf8_lossy(why).into_owned()),
     }
 }
 

@@ -11,14 +11,18 @@ pub mod anna;
 mod batches;
 mod children;
 pub mod client;
+pub mod cluster;
 pub mod commit;
 pub mod echo;
 pub mod ipc;
 mod messages;
+mod place;
 mod process;
 mod sidecar;
 mod stats;
 mod table;
+mod target;
+mod turns;
 
 use std::io;
 use std::path::PathBuf;

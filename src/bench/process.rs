@@ -39,6 +39,16 @@ pub(super) fn resident_bytes(pid: u32) -> Option<u64> {
     Some(kib * 1_024)
 }
 
+/// Open files and sockets.
+pub(super) fn open_files(pid: u32) -> Option<usize> {
+    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
+}
+
+/// Threads that wanted to run on this machine in the last minute, on average.
+pub(super) fn load_average() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -47,5 +57,7 @@ mod tests {
         assert!(super::resident_bytes(pid).unwrap() > 100_000);
         assert!(super::cpu(pid).is_some());
         assert!(super::from_ticks(pid).is_some());
+        assert!(super::open_files(pid).unwrap() > 2);
+        assert!(super::load_average().is_some());
     }
 }

@@ -1,6 +1,7 @@
 //! What is measured, each in a process of its own: the sidecar, the floor, their clients.
 
-use std::net::IpAddr;
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use super::stats::{Measured, Round};
 use super::{BenchError, process, system};
 
 pub(super) const READY_MAX: Duration = Duration::from_secs(30);
+const STATUS_MAX: Duration = Duration::from_secs(10);
 /// How much longer than planned a client may take.
 const LATE_MAX: Duration = Duration::from_secs(30);
 const PYTHON_CLIENT: &str = include_str!("../../scripts/bench/client.py");
@@ -79,8 +81,27 @@ impl Server {
         Self::begin(family, "floor", command)
     }
 
+    /// The same on TCP, and its sockets in the order of [`Kind::ALL`](crate::frontend::ipc::Kind::ALL).
+    pub(super) fn floor_on_tcp(family: &Family) -> Result<(Self, Vec<String>), BenchError> {
+        let mut command = this_program()?;
+        command.args(["bench", "echo", "--tcp"]);
+        let (server, ready) = Self::begin_saying(family, "floor-tcp", command)?;
+        let sockets = said(&ready, "sockets").unwrap_or_default();
+        Ok((server, sockets.split(',').map(str::to_owned).collect()))
+    }
+
     /// A sidecar.
     pub(super) fn sidecar(family: &Family, kept: &Kept) -> Result<Self, BenchError> {
+        Self::sidecar_with(family, kept.name(), kept, &[])
+    }
+
+    /// One of several sidecars, with further options.
+    pub(super) fn sidecar_with(
+        family: &Family,
+        name: &str,
+        kept: &Kept,
+        more: &[String],
+    ) -> Result<Self, BenchError> {
         let mut command = this_program()?;
         command.args(["sidecar", "--admin", "127.0.0.1:0", "--storage"]);
         match kept {
@@ -91,16 +112,44 @@ impl Server {
                 command.args(["anna", "--anna-routing", routing, "--ip", &ip])
             }
         };
-        Self::begin(family, kept.name(), command)
+        command.args(more);
+        Self::begin(family, name, command)
     }
 
-    fn begin(family: &Family, name: &str, mut command: Command) -> Result<Self, BenchError> {
+    fn begin(family: &Family, name: &str, command: Command) -> Result<Self, BenchError> {
+        Self::begin_saying(family, name, command).map(|(server, _)| server)
+    }
+
+    /// Answers the line with which it said that it is ready, too.
+    fn begin_saying(
+        family: &Family,
+        name: &str,
+        mut command: Command,
+    ) -> Result<(Self, String), BenchError> {
         let ipc_dir = family.path().join(name);
         command.arg("--ipc-dir").arg(&ipc_dir);
         let process = family.spawn(name, &mut command)?;
         let ready = process.line("ready", READY_MAX)?;
-        Ok(Self { process, ipc_dir, admin: said(&ready, "admin") })
+        Ok((Self { process, ipc_dir, admin: said(&ready, "admin") }, ready))
     }
+
+    /// What the sidecar says of itself.
+    pub(super) fn status(&self) -> Result<serde_json::Value, BenchError> {
+        let silent = || self.process.failed("does not tell its figures");
+        let admin = self.admin.as_deref().ok_or_else(silent)?;
+        let text = get_status(admin).map_err(system(format!("ask {admin}")))?;
+        let (_, body) = text.split_once("\r\n\r\n").ok_or_else(silent)?;
+        serde_json::from_str(body).map_err(|_| silent())
+    }
+}
+
+fn get_status(admin: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(admin)?;
+    stream.set_read_timeout(Some(STATUS_MAX))?;
+    write!(stream, "GET /status HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Lets client processes put load on servers, in turns, and tells how each fared.

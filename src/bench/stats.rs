@@ -66,6 +66,16 @@ pub struct Quantiles {
     pub p99_us: f64,
 }
 
+impl Quantiles {
+    /// The medians over rounds.
+    pub(super) fn medians(rounds: &[Self]) -> Self {
+        Self {
+            p50_us: median(rounds.iter().map(|round| round.p50_us)),
+            p99_us: median(rounds.iter().map(|round| round.p99_us)),
+        }
+    }
+}
+
 /// What several clients saw in one round.
 #[derive(Debug, Default)]
 pub(super) struct Round {

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use aft::bench::anna::{self, AnnaOptions};
 use aft::bench::client::{self, ClientOptions};
+use aft::bench::cluster::{self, ClusterOptions};
 use aft::bench::commit::{self, CommitOptions};
 use aft::bench::echo::{self, EchoOptions};
 use aft::bench::ipc::{self, IpcOptions};
@@ -39,6 +40,13 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    Cluster {
+        #[command(flatten)]
+        options: ClusterOptions,
+        /// Print JSON instead of tables
+        #[arg(long)]
+        json: bool,
+    },
     // Started by those above.
     #[command(hide = true)]
     Echo(EchoOptions),
@@ -57,6 +65,10 @@ pub fn run(args: BenchArgs) -> ExitCode {
             false => print!("{}", report.render()),
         }),
         What::Anna { options, json } => anna::run(&options).map(|report| match json {
+            true => print_json(&report),
+            false => print!("{}", report.render()),
+        }),
+        What::Cluster { options, json } => cluster::run(&options).map(|report| match json {
             true => print_json(&report),
             false => print!("{}", report.render()),
         }),

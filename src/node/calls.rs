@@ -142,7 +142,7 @@ impl Node {
                 self.query_failed(turn, get, super::Refusal::Silent(call.to));
             }
             CallPurpose::Collect { attempt, from, keys } => {
-                self.not_collected(turn, &attempt, &from, &keys);
+                self.not_collected(turn, number, &attempt, &from, &keys);
             }
             CallPurpose::Forward { asked, attempt } => self.settle(turn, asked, &attempt),
         }

@@ -31,8 +31,9 @@ pub(super) struct Prepare {
     to_merge: BTreeSet<Address>,
     /// Those that were asked and have not answered.
     merging: BTreeSet<Address>,
-    /// Nodes that have not handed out what they hold.
-    collecting: BTreeSet<Origin>,
+    /// Nodes that have not handed out what they hold, with the question that counts: one asked before
+    /// another branch was merged may have asked for too much.
+    collecting: BTreeMap<Origin, u64>,
     has_collected: bool,
     pub(super) values: BTreeMap<Key, Bytes>,
 }
@@ -73,7 +74,6 @@ impl Node {
         }
         prepare.has_collected = true;
         prepare.values.clear();
-        prepare.collecting = attempt.travel.visited.keys().cloned().collect();
         let mut held: BTreeMap<&Origin, Vec<Key>> = BTreeMap::new();
         for (key, holder) in &attempt.travel.held {
             held.entry(&holder.origin).or_default().push(key.clone());
@@ -88,7 +88,11 @@ impl Node {
             return self.send_commit(turn, txn);
         }
         for (visit, keys, is_named) in asked {
-            self.ask_to_hand_out(turn, txn, visit, keys, is_named);
+            let origin = visit.origin.clone();
+            let number = self.ask_to_hand_out(turn, txn, visit, keys, is_named);
+            if let Some(prepare) = self.preparing(txn) {
+                prepare.collecting.insert(origin, number);
+            }
         }
     }
 
@@ -99,10 +103,16 @@ impl Node {
         txn: &AttemptId,
         node: &Address,
     ) {
-        let Some(attempt) = self.attempts.get_mut(txn) else { return };
-        let Phase::Preparing(prepare) = &mut attempt.phase else { return };
+        let Some(prepare) = self.preparing(txn) else { return };
         prepare.merging.remove(node);
         self.prepare_on(turn, txn);
+    }
+
+    fn preparing(&mut self, txn: &AttemptId) -> Option<&mut Prepare> {
+        match &mut self.attempts.get_mut(txn)?.phase {
+            Phase::Preparing(prepare) => Some(prepare),
+            _ => None,
+        }
     }
 
     fn ask_to_hand_out(
@@ -112,7 +122,7 @@ impl Node {
         visit: Visit,
         keys: Vec<Key>,
         is_named: bool,
-    ) {
+    ) -> u64 {
         let number = self.calls.next();
         let from = visit.origin.clone();
         let message = PeerMessage::Collect(Collect {
@@ -126,6 +136,7 @@ impl Node {
         });
         let purpose = CallPurpose::Collect { attempt: txn.clone(), from: from.clone(), keys };
         self.call(turn, number, from.node, message, purpose);
+        number
     }
 
     /// Another node is about to commit an attempt that ran here, too.
@@ -138,8 +149,9 @@ impl Node {
     fn hand_out(&mut self, turn: &mut Turn<'_>, asked: &Collect) -> Result<Vec<Bytes>, Refusal> {
         let txn = &asked.attempt;
         if asked.visit.origin.incarnation != self.config.incarnation {
-            // Nothing was lost with that life, as far as anybody knows.
-            let is_empty = asked.keys.is_empty() && asked.visit.puts == 0;
+            // Nothing was lost with that life, as far as anybody knows, unless the client says that there
+            // is a branch to be merged.
+            let is_empty = asked.keys.is_empty() && asked.visit.puts == 0 && !asked.is_named;
             let lost = Refusal::Restarted(self.config.address.clone());
             return if is_empty { Ok(Vec::new()) } else { Err(lost) };
         }
@@ -179,8 +191,10 @@ impl Node {
         }
         let Some(call) = self.end_call(answer.number) else { return };
         let CallPurpose::Collect { attempt: txn, from, keys } = call.purpose else { return };
-        let Some(attempt) = self.attempts.get_mut(&txn) else { return };
-        let Phase::Preparing(prepare) = &mut attempt.phase else { return };
+        let Some(prepare) = self.preparing(&txn) else { return };
+        if prepare.collecting.get(&from) != Some(&answer.number) {
+            return;
+        }
         match answer.values {
             Ok(values) if values.len() == keys.len() => {
                 prepare.collecting.remove(&from);
@@ -210,15 +224,16 @@ impl Node {
     pub(super) fn not_collected(
         &mut self,
         turn: &mut Turn<'_>,
+        number: u64,
         txn: &AttemptId,
         from: &Origin,
         keys: &[Key],
     ) {
-        let Some(attempt) = self.attempts.get_mut(txn) else { return };
-        let Phase::Preparing(prepare) = &mut attempt.phase else { return };
-        if !prepare.collecting.remove(from) {
+        let Some(prepare) = self.preparing(txn) else { return };
+        if prepare.collecting.get(from) != Some(&number) {
             return;
         }
+        prepare.collecting.remove(from);
         if keys.is_empty() && !prepare.named.contains(&from.node) {
             return self.prepare_on(turn, txn);
         }

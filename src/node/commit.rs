@@ -212,6 +212,10 @@ impl Node {
         for waiter in waiters {
             self.timers.cancel(waiter.timer);
             let answer = match waiter.wants {
+                // Another attempt of the id may have committed on another node.
+                Wants::Outcome(asked) if asked != *txn => {
+                    Answer::Undecided { id: asked.to_string(), why: Refusal::Superseded }
+                }
                 Wants::Outcome(asked) => {
                     let id = asked.to_string();
                     Answer::Decided { id, committed: false, why: Some(why.clone()), token: None }

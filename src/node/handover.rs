@@ -186,6 +186,10 @@ impl Node {
             }
         }
         attempt.travel.add(&me, &view, attempt.writes.keys());
+        if attempt.travel.steps > 0 {
+            // Whoever went on from here before does not have this.
+            attempt.travel.steps += 1;
+        }
         Ok(())
     }
 

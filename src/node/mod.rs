@@ -182,7 +182,11 @@ impl Node {
         }
         self.start_gossip(turn);
         match event {
-            Event::Members(members) => self.set_members(members),
+            Event::Members(members) => {
+                self.set_members(members);
+                // A node of which nobody asks anything says that it is there, too.
+                self.start_gossip(turn);
+            }
             Event::Peer(message) => self.heard(turn, message),
             Event::Start { ticket, id, after } => {
                 self.start_after(turn, Waiting { ticket, id, after });

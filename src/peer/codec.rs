@@ -48,7 +48,7 @@ pub(super) fn decode_as<M: Message + Default>(
     M::decode(message).map_err(|error| BadMessage::Undecodable(name, error.to_string()))
 }
 
-pub(super) fn encode_commits(batch: &Batch) -> Vec<u8> {
+pub(crate) fn encode_commits(batch: &Batch) -> Vec<u8> {
     TransactionList {
         records: batch.commits.iter().map(|commit| record_of(commit)).collect(),
         origin: batch.origin.node.to_string(),
@@ -73,7 +73,7 @@ pub(super) fn encode_resend(resend: &Resend) -> Vec<u8> {
     .encode_to_vec()
 }
 
-pub(super) fn decode_list(message: Bytes) -> Result<PeerMessage, BadMessage> {
+pub(crate) fn decode_list(message: Bytes) -> Result<PeerMessage, BadMessage> {
     let list: TransactionList = decode_as("TransactionList", message)?;
     if list.origin.is_empty() {
         return Err(BadMessage::Anonymous);

@@ -14,6 +14,7 @@ use crate::transport::{Sockets, TransportError};
 use address::NodeAddress;
 pub use address::{BadAddress, check, name, normalize};
 pub use codec::BadMessage;
+pub(crate) use codec::{decode_list, encode_commits};
 
 /// The sockets of a node, before the port offset, in the order in which they are bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +63,11 @@ impl Socket {
     }
 }
 
+/// The ports of a node with this offset. Those beyond the last port are left out.
+pub fn ports(offset: u16) -> impl Iterator<Item = u16> {
+    Socket::ALL.into_iter().filter_map(move |socket| socket.port().checked_add(offset))
+}
+
 /// The longest message that is taken.
 const MESSAGE_BYTES_MAX: usize = 512 << 20;
 
@@ -82,6 +88,20 @@ pub struct Peers {
     own: NodeAddress,
     /// The number of the first socket among all.
     first: usize,
+    traffic: Traffic,
+}
+
+/// What went between this node and others since the start, before what TCP and ZeroMQ add.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Traffic {
+    /// Messages that were to be sent.
+    pub messages_sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// Messages received.
+    pub messages_received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
 }
 
 impl Peers {
@@ -97,23 +117,25 @@ impl Peers {
             let endpoint = own.endpoint(socket.port()).ok_or(PeerError::PortOffset(offset))?;
             sockets.bind(&endpoint, MESSAGE_BYTES_MAX)?;
         }
-        Ok(Self { own, first: bound })
+        Ok(Self { own, first: bound, traffic: Traffic::default() })
     }
 
     /// Takes one message from the socket of this number, if there is one.
     pub fn receive(
-        &self,
+        &mut self,
         sockets: &Sockets,
         number: usize,
     ) -> Option<Result<PeerMessage, BadMessage>> {
         let socket = Socket::ALL.get(number.checked_sub(self.first)?)?;
         let message = sockets.inbox(number)?.receive()?;
+        self.traffic.messages_received += 1;
+        self.traffic.bytes_received += message.len() as u64;
         Some(socket.decode(message))
     }
 
     /// Sends a message to a node, or to the endpoint that a question named. A name that is none goes
     /// nowhere.
-    pub fn send(&self, sockets: &mut Sockets, to: &str, message: &PeerMessage) {
+    pub fn send(&mut self, sockets: &mut Sockets, to: &str, message: &PeerMessage) {
         let (socket, bytes) = self.encode(message);
         let endpoint = if to.starts_with("tcp://") {
             Some(to.to_owned())
@@ -121,8 +143,15 @@ impl Peers {
             NodeAddress::parse(to).ok().and_then(|address| address.endpoint(socket.port()))
         };
         if let Some(endpoint) = endpoint {
+            self.traffic.messages_sent += 1;
+            self.traffic.bytes_sent += bytes.len() as u64;
             sockets.outbox().send(&endpoint, bytes);
         }
+    }
+
+    /// What was sent and received so far.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     fn encode(&self, message: &PeerMessage) -> (Socket, Vec<u8>) {

@@ -7,6 +7,7 @@ use metrics::{Unit, gauge, histogram};
 
 use crate::frontend::ipc::{BadRequest, Kind};
 use crate::node::{End, Status};
+use crate::peer::Traffic;
 use crate::transport::Drops;
 
 /// Handles of the counters on the request path, looked up once.
@@ -65,6 +66,8 @@ pub struct SocketStatus {
     pub replies_dropped_stalled: u64,
     /// Answers dropped because their address cannot be used.
     pub replies_dropped_unreachable: u64,
+    /// What went between this node and others.
+    pub peers: Traffic,
 }
 
 impl SocketStatus {
@@ -94,6 +97,13 @@ pub(super) fn publish(node: &Status, sockets: &SocketStatus) {
     dropped("full", sockets.replies_dropped_full);
     dropped("stalled", sockets.replies_dropped_stalled);
     dropped("unreachable", sockets.replies_dropped_unreachable);
+    let Traffic { messages_sent, bytes_sent, messages_received, bytes_received } = sockets.peers;
+    for (way, messages, bytes) in
+        [("sent", messages_sent, bytes_sent), ("received", messages_received, bytes_received)]
+    {
+        counter!("aft_peer_messages_total", "way" => way).absolute(messages);
+        counter!("aft_peer_bytes_total", "way" => way).absolute(bytes);
+    }
 }
 
 /// Sets what the way to the store has counted.
@@ -112,6 +122,8 @@ fn describe() {
     describe_counter!("aft_transactions_ended_total", "Transactions ended, by how and why");
     describe_counter!("aft_bad_requests_total", "Messages that could not be served, by reason");
     describe_counter!("aft_replies_dropped_total", "Answers that could not be delivered");
+    describe_counter!("aft_peer_messages_total", "Messages to and from other nodes");
+    describe_counter!("aft_peer_bytes_total", Unit::Bytes, "Bytes to and from other nodes");
     describe_gauge!("aft_transactions_running", "Transactions that run now");
     describe_gauge!("aft_buffered_bytes", Unit::Bytes, "Writes buffered by running transactions");
     describe_gauge!("aft_store_operations", "Questions to the store that are open");

@@ -171,7 +171,7 @@ impl Worker {
 
     fn serve_peers(&mut self, socket: usize) {
         for _ in 0..MESSAGES_PER_ROUND {
-            let Some(peers) = &self.peers else { return };
+            let Some(peers) = &mut self.peers else { return };
             match peers.receive(&self.sockets, socket) {
                 Some(Ok(message)) => self.handle_event(self.clock.now(), Event::Peer(message)),
                 // The original's: what it committed is found in the store when it is read.
@@ -262,7 +262,7 @@ impl Worker {
             }
             Effect::Store { op, ask } => self.store.ask(op, ask),
             Effect::Send { to, message } => {
-                if let Some(peers) = &self.peers {
+                if let Some(peers) = &mut self.peers {
                     peers.send(&mut self.sockets, &to, &message);
                 }
             }
@@ -309,6 +309,7 @@ impl Worker {
             requests_waiting,
             reply_sockets: outbox.peer_count(),
             reply_bytes_queued: outbox.queued_bytes(),
+            peers: self.peers.as_ref().map(Peers::traffic).unwrap_or_default(),
             ..SocketStatus::default()
         }
         .with_drops(outbox.drops())

@@ -35,13 +35,13 @@ impl Client {
         let connect = |endpoint: &String| connect(&context.0, endpoint, timeout);
         Ok(Self {
             targets: targets.iter().map(connect).collect::<Result<_, TransportError>>()?,
+            answer_endpoint: answers.endpoint()?,
             answers,
-            answer_endpoint: answer_endpoint.to_owned(),
             timeout,
         })
     }
 
-    /// Where answers are awaited.
+    /// Where answers are awaited, with the port that the system chose if it was asked to.
     pub fn answer_endpoint(&self) -> &str {
         &self.answer_endpoint
     }
@@ -74,6 +74,11 @@ impl Responder {
             peers: HashMap::new(),
             timeout,
         })
+    }
+
+    /// Where it is bound: the sockets' endpoints in their order, with the ports that the system chose.
+    pub fn endpoints(&self) -> Result<Vec<String>, TransportError> {
+        self.inboxes.iter().map(Inbox::endpoint).collect()
     }
 
     /// Sleeps until there are messages and hands each to `answer`, together with the number of its

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 use serde::Serialize;
 
-use super::place::{Place, Store, not_done};
 use crate::anna::client::{Acks, Client};
 use crate::anna::lattice::Lattice;
 use crate::bench::BenchError;
 use crate::bench::batches::{Batches, Shape};
+use crate::bench::place::{Place, Store, not_done};
 use crate::storage::{CommitBatch, Storage, StorageError};
 
 /// What is timed.

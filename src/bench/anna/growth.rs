@@ -8,14 +8,13 @@ use serde::Serialize;
 
 use super::AnnaOptions;
 use super::direct::{Direct, Work, block_on, publish};
-use super::latency::medians;
-use super::place::{Place, Store, not_done};
-use super::target::Target;
-use super::turns::in_turns;
 use crate::bench::BenchError;
 use crate::bench::batches::{Batches, Shape};
+use crate::bench::place::{Place, Store, not_done};
 use crate::bench::stats::Quantiles;
 use crate::bench::table::{Table, micros, times as ratio};
+use crate::bench::target::Target;
+use crate::bench::turns::in_turns;
 use crate::storage::{LogPosition, LogScope, Storage, StorageError};
 
 /// Of the progress bar.
@@ -113,7 +112,7 @@ fn commits(
             rounds.extend(times.quantiles());
         }
     }
-    Ok(rounds.iter().map(|rounds| medians(rounds)).collect())
+    Ok(rounds.iter().map(|rounds| Quantiles::medians(rounds)).collect())
 }
 
 impl<'a> Subject<'a> {

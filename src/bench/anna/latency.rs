@@ -5,15 +5,15 @@ use serde::Serialize;
 
 use super::AnnaOptions;
 use super::direct::{Direct, Work, block_on};
-use super::place::Place;
-use super::target::Target;
-use super::turns::in_turns;
 use crate::bench::BenchError;
 use crate::bench::batches::Shape;
 use crate::bench::client::{ClientOptions, Plan, Session};
+use crate::bench::place::Place;
 use crate::bench::sidecar::Server;
-use crate::bench::stats::{Quantiles, median};
+use crate::bench::stats::Quantiles;
 use crate::bench::table::{Table, micros, times as ratio};
+use crate::bench::target::Target;
+use crate::bench::turns::in_turns;
 use crate::transport::ClientContext;
 
 /// A commit may take so many times as long as a first PUT of one of its values.
@@ -68,8 +68,8 @@ pub(super) fn measure(
         }
         progress.inc(1);
     }
-    let first = rounds.first().map(|rounds| medians(rounds));
-    let figures = |rounds: &Vec<Quantiles>| Figures::new(medians(rounds), first);
+    let first = rounds.first().map(|rounds| Quantiles::medians(rounds));
+    let figures = |rounds: &Vec<Quantiles>| Figures::new(Quantiles::medians(rounds), first);
     let through = rounds.pop().map(|rounds| figures(&rounds));
     let sidecar = through.unwrap_or_else(|| figures(&Vec::new()));
     let direct = Work::ALL.into_iter().zip(rounds.iter().map(figures)).collect();
@@ -90,13 +90,6 @@ fn session(sidecar: &Server, shape: Shape) -> Result<Session, BenchError> {
         keys: shape.keys,
     };
     Session::open(&ClientContext::default(), &options, &sidecar.ipc_dir, 0)
-}
-
-pub(super) fn medians(rounds: &[Quantiles]) -> Quantiles {
-    Quantiles {
-        p50_us: median(rounds.iter().map(|round| round.p50_us)),
-        p99_us: median(rounds.iter().map(|round| round.p99_us)),
-    }
 }
 
 impl Figures {

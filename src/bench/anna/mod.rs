@@ -7,10 +7,7 @@
 mod direct;
 mod growth;
 mod latency;
-mod place;
 mod rate;
-mod target;
-mod turns;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -20,13 +17,13 @@ use serde::Serialize;
 
 use self::growth::Growth;
 use self::latency::Latency;
-use self::place::Place;
 use self::rate::Rates;
-use self::target::Target;
 use super::BenchError;
 use super::children::Family;
 use super::ipc::bar;
+use super::place::Place;
 use super::sidecar::Server;
+use super::target::Target;
 
 /// Measure transactions next to the plain PUTs of the Anna in which they are stored.
 ///
@@ -91,7 +88,7 @@ pub fn run(options: &AnnaOptions) -> Result<AnnaReport, BenchError> {
     }
     let parent = options.work_dir.clone().unwrap_or_else(std::env::temp_dir);
     let family = Family::begin(&parent, options.keep)?;
-    let place = Place::find(&family, options)?;
+    let place = Place::find(&family, options.routing.as_deref(), options.ip)?;
     let progress = bar(options.rounds * (options.value_bytes.len() + 2) + growth::STEPS);
     let sidecar = Server::sidecar(&family, &place.kept())?;
     let sizes = options.value_bytes.iter();

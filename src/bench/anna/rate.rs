@@ -1,26 +1,24 @@
 //! How many commits there can be in a second, next to the PUTs that the store takes.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::AnnaOptions;
 use super::direct::{block_on, publish};
-use super::place::{Place, Store, not_done};
-use super::target::Target;
 use crate::anna::client::{Acks, Client};
 use crate::anna::lattice::Lattice;
+use crate::bench::BenchError;
 use crate::bench::batches::{Batches, Shape};
 use crate::bench::children::Family;
 use crate::bench::client::Plan;
+use crate::bench::place::{Place, Store, not_done};
 use crate::bench::sidecar::{Kept, Language, Load, Server, load};
 use crate::bench::stats::median;
 use crate::bench::table::{Table, times as ratio};
-use crate::bench::{BenchError, system};
+use crate::bench::target::Target;
 use crate::storage::Storage;
 
 const VALUE_BYTES: usize = 100;
@@ -28,7 +26,6 @@ const VALUE_BYTES: usize = 100;
 const SHARE_MIN: f64 = 0.5;
 /// A client's requests for a transaction of one write.
 const REQUESTS_PER_TRANSACTION: u64 = 3;
-const STATUS_MAX: Duration = Duration::from_secs(10);
 
 /// Medians over the rounds.
 #[derive(Debug, Serialize)]
@@ -217,28 +214,15 @@ fn counted(client: &Client) -> Counted {
 
 /// What the sidecar says of itself.
 fn counted_by(sidecar: &Server) -> Result<Counted, BenchError> {
-    let silent = || sidecar.process.failed("does not tell its figures");
-    let admin = sidecar.admin.as_deref().ok_or_else(silent)?;
-    let text = status(admin).map_err(system(format!("ask {admin}")))?;
-    let (_, body) = text.split_once("\r\n\r\n").ok_or_else(silent)?;
-    let status: serde_json::Value = serde_json::from_str(body).map_err(not_done)?;
-    let store = status.get("store").ok_or_else(silent)?;
+    let status = sidecar.status()?;
+    let store = &status["store"];
     // A store in memory has nothing to count.
-    let figure = |name: &str| store.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let figure = |name: &str| store[name].as_u64().unwrap_or(0);
     Ok(Counted {
         operations: figure("keys"),
         messages: figure("requests"),
         lookups: figure("lookups"),
     })
-}
-
-fn status(admin: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(admin)?;
-    stream.set_read_timeout(Some(STATUS_MAX))?;
-    write!(stream, "GET /status HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    Ok(text)
 }
 
 impl Rate {

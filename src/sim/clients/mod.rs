@@ -330,7 +330,9 @@ fn learn(
         return;
     };
     let told_by = world.address(site);
-    if let Some(commit) = world.committed(&id.base())
+    // Without a token it may be an attempt without writes that was told of, and not that commit.
+    let is_ambiguous = token.is_none() && world.history.without_effect.contains(&id.base());
+    if let Some(commit) = world.committed(&id.base()).filter(|_| !is_ambiguous)
         && let Some(session) = world.clients.session(actor)
     {
         session.learn(commit, token, &told_by);

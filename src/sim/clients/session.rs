@@ -56,7 +56,8 @@ impl Session {
     pub(super) fn floor(&self, node: &Address, shows_tokens: bool) -> Floor {
         let mut versions: BTreeMap<Key, Version> = BTreeMap::new();
         for known in &self.known {
-            if !known.is_known_at(node) && !(shows_tokens && known.token.is_some()) {
+            let is_shown = shows_tokens && known.token.is_some();
+            if !is_shown && !known.is_known_at(node) {
                 continue;
             }
             let version = &known.commit.version;

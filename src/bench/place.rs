@@ -6,12 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 
-use super::AnnaOptions;
+use super::BenchError;
+use super::children::{Family, Process};
+use super::sidecar::{Kept, READY_MAX, said, this_program};
 use crate::anna::client::{Acks, Client, ClientConfig, parse_routing};
 use crate::anna::lattice::Lattice;
-use crate::bench::BenchError;
-use crate::bench::children::{Family, Process};
-use crate::bench::sidecar::{Kept, READY_MAX, said, this_program};
 use crate::storage::StorageError;
 use crate::storage::anna::{
     AnnaOptions as StoreOptions, AnnaStore, Connection, KeyValue, Publication,
@@ -37,11 +36,15 @@ pub(super) struct Place {
 
 impl Place {
     /// The Anna that was named, or one of our own.
-    pub(super) fn find(family: &Family, options: &AnnaOptions) -> Result<Self, BenchError> {
+    pub(super) fn find(
+        family: &Family,
+        routing: Option<&str>,
+        ip: IpAddr,
+    ) -> Result<Self, BenchError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let run = format!("{:x}", now.as_nanos());
-        if let Some(routing) = options.routing.clone() {
-            return Ok(Self { routing, ip: options.ip, run, own: None });
+        if let Some(routing) = routing {
+            return Ok(Self { routing: routing.to_owned(), ip, run, own: None });
         }
         let mut command = this_program()?;
         command.args(["anna-server", "--port-offset", "free", "--ip", "127.0.0.1"]);
@@ -55,6 +58,11 @@ impl Place {
     /// For a sidecar.
     pub(super) fn kept(&self) -> Kept {
         Kept::Anna { routing: self.routing.clone(), ip: self.ip }
+    }
+
+    /// The process of the Anna that was started here, if it was.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.own.as_ref().map(Process::pid)
     }
 
     pub(super) fn client(&self) -> Result<Client, BenchError> {

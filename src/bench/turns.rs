@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::bench::BenchError;
-use crate::bench::stats::Times;
+use super::BenchError;
+use super::stats::Times;
 
 const TURN: Duration = Duration::from_millis(50);
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::bench::table::Table;
+use super::table::Table;
 
 /// A ratio and its bound.
 #[derive(Debug, Clone, Serialize)]
