@@ -251,8 +251,8 @@ impl Settings {
                 return Err(ConfigError::Value { name, why });
             }
         }
-        for name in self.peers() {
-            if let Err(error) = peer::check(&name) {
+        for name in self.peer.split(',').filter(|one| !one.is_empty()) {
+            if let Err(error) = peer::check(name) {
                 return Err(ConfigError::Value { name: "peer", why: error.to_string() });
             }
         }

@@ -107,6 +107,14 @@ def on_this_machine(count: int) -> list[tuple[str, Sequence[str]]]:
     return [(f"{network}.{number}", ()) for number in range(1, count + 1)]
 
 
+def sharing_an_address(count: int) -> list[tuple[str, Sequence[str]]]:
+    """The same, all with one address."""
+    (first, on), *_ = on_this_machine(1)
+    ip, _, offset = first.partition(":")
+    offsets = range(int(offset or 0) + 10, int(offset or 0) + 10 * count + 1, 10)
+    return [(f"{ip}:{other}", on) for other in offsets]
+
+
 def at(name: str) -> Sequence[str]:
     """The options of a node that is called so."""
     ip, _, offset = name.partition(":")

@@ -160,7 +160,9 @@ def garbage(tid: str, reply_to: str) -> Iterator[bytes]:
         aft.AftQuery(key="k", tid=tid, responseAddress="ipc:///tmp/somewhere"),
         aft.AftResponse(key="k", found=True, data=b"x", number=1, tid=tid),
         *(
-            aft.AftCommitRequest(record=record, step=f"COMMIT_STEP_{step}", hops=2**31, addresses=["", "~"])
+            aft.AftCommitRequest(
+                record=record, step=f"COMMIT_STEP_{step}", hops=2**31, addresses=["", "~"]
+            )
             for step in ("PERSIST", "COLLECT", "OVER", "FORWARD")
         ),
         aft.AftCommitResponse(number=1, values=[b"x"] * 3, status=COMMITTED),
