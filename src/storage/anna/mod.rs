@@ -473,14 +473,14 @@ impl<K: KeyValue> Storage for AnnaStore<K> {
         Ok(())
     }
 
-    async fn clear_up(&self) -> Result<Vec<Arc<Commit>>, StorageError> {
+    async fn clear_up(&self, wall_ns: u64) -> Result<Vec<Arc<Commit>>, StorageError> {
         let dead = self.dead.lock().clone();
         if dead.is_empty() {
             return Ok(Vec::new());
         }
         // What is thought to be dead may not be.
         self.tend().await?;
-        let found = self.take_over(&dead).await?;
+        let found = self.take_over(&dead, wall_ns).await?;
         self.dead.lock().clear();
         Ok(found)
     }
