@@ -100,11 +100,19 @@ class Cluster:
 def on_this_machine(count: int) -> list[tuple[str, Sequence[str]]]:
     """Names for nodes on this machine that nobody else here uses."""
     if EXTERNAL:
-        # That store must be able to reach them.
+        # That store must be able to reach them. Some ports of a node are one apart.
         first = os.getpid() % 200 * 100
-        return [(f"{IP}:{first + next(_numbers)}", ()) for _ in range(count)]
+        return [(f"{IP}:{first + 10 * next(_numbers)}", ()) for _ in range(count)]
     network = f"127.{os.getpid() % 250 + 1}.{next(_numbers)}"
     return [(f"{network}.{number}", ()) for number in range(1, count + 1)]
+
+
+def sharing_an_address(count: int) -> list[tuple[str, Sequence[str]]]:
+    """The same, all with one address."""
+    (first, on), *_ = on_this_machine(1)
+    ip, _, offset = first.partition(":")
+    offsets = range(int(offset or 0) + 10, int(offset or 0) + 10 * count + 1, 10)
+    return [(f"{ip}:{other}", on) for other in offsets]
 
 
 def at(name: str) -> Sequence[str]:

@@ -255,6 +255,19 @@ def test_the_end_comes_with_the_last_transaction(sidecar: Daemon, prefix: str) -
         assert sidecar.process.wait(3) == 0
 
 
+def test_the_log_of_a_dead_sidecar_is_taken_over(serve: Callable[..., Daemon], prefix: str) -> None:
+    """So that the starts to come need not think of it."""
+    daemon = serve()
+    with Raw(daemon.ipc) as raw:
+        raw.write({prefix + "k": b"v"})
+    for _ in range(2):
+        daemon.kill()
+        daemon = serve()
+        with Raw(daemon.ipc) as raw:
+            assert raw.get(prefix + "k") == {prefix + "k": b"v"}
+        until(lambda daemon=daemon: not daemon.status()["store"]["logs_to_take_over"])  # type: ignore[misc]
+
+
 def test_timestamps_go_on_after_a_restart(
     serve: Callable[..., Daemon], store: Reader, prefix: str
 ) -> None:
@@ -271,13 +284,16 @@ def test_timestamps_go_on_after_a_restart(
 
 
 @ours
-def test_a_sidecar_that_waits_for_the_store_can_be_ended(
-    place: Path, server: Server, offset: str
+def test_a_store_that_is_not_there_is_waited_for(
+    launch: Callable[..., Daemon], server: Server, offset: str, prefix: str
 ) -> None:
     server.kill()
-    daemon = Daemon(place, storage(server, "--port-offset", offset), {}, "early")
-    try:
-        until(lambda: "waiting" in daemon.logged())
-        daemon.terminate(6)
-    finally:
-        daemon.kill()
+    for comes in (False, True):
+        daemon = launch(*storage(server, "--port-offset", offset), name=f"early{comes}")
+        until(lambda daemon=daemon: "waiting for Anna" in daemon.logged())  # type: ignore[misc]
+        if comes:
+            server.start()
+            with Raw(daemon.wait_until_ready().ipc) as raw:
+                raw.write({prefix + "k": b"v"})
+        else:
+            daemon.terminate(6)

@@ -179,3 +179,11 @@ def test_a_spinning_get_finds_what_the_other_commits(pair: Pair, prefix: str) ->
         until(lambda: two.get(key, tid)[key] == b"v")
         assert time.monotonic() - begun < SEEN_WITHIN_S
         assert two.commit(tid).status == COMMITTED
+
+
+def test_two_of_one_name_are_noticed(
+    serve: Callable[..., Daemon], server: Server, start: Callable[..., Daemon], offset: str
+) -> None:
+    both = [serve(), start(*storage(server, "--port-offset", offset), name="other")]
+    for one in both:
+        until(lambda one=one: "goes by the name" in one.logged())  # type: ignore[misc]

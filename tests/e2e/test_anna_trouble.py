@@ -422,3 +422,11 @@ def test_idle_it_asks_little(server: Server, sidecar: Daemon, prefix: str) -> No
     until(lambda: time.monotonic() > begun + 1.5)
     assert cpu_seconds(pid) - used < 0.15
     assert server.requests() - asked < 60
+
+
+def test_waiting_for_the_store_costs_nothing(server: Server, sidecar: Daemon, prefix: str) -> None:
+    server.kill()
+    used, begun = cpu_seconds(sidecar.process.pid), time.monotonic()
+    with Raw(sidecar.ipc) as raw:
+        assert raw.get_response([prefix + "unknown"]).tuples[0].error
+    assert cpu_seconds(sidecar.process.pid) - used < 0.5 * (time.monotonic() - begun)

@@ -24,11 +24,13 @@ MIB = 1 << 20
 
 
 @pytest.fixture(autouse=True)
-def _serves_on(daemon: Daemon, raw: Raw) -> Iterator[None]:
+def _serves_on(daemon: Daemon) -> Iterator[None]:
     yield
     assert daemon.is_alive()
-    raw.put({"still": b"here"})
-    assert raw.get("still") == {"still": b"here"}
+    # Not one that may get late answers to what it sent.
+    with Raw(daemon.ipc) as other:
+        other.put({"still": b"here"})
+        assert other.get("still") == {"still": b"here"}
     assert daemon.status()["sockets"]["requests_waiting"] == 0
     assert "panicked" not in daemon.logged()
 
@@ -61,10 +63,10 @@ def test_every_beginning_of_a_request(daemon: Daemon, raw: Raw, kind: str) -> No
         while raw.pull[kind].poll(0):
             raw.pull[kind].recv()
             answers += 1
-        return answers + bad_requests(daemon) >= len(message) + 1
+        # What is answered may be counted, too; the whole one at least is answered.
+        return answers >= 1 and answers + bad_requests(daemon) >= len(message) + 1
 
     until(all_noticed)
-    assert answers >= 1, "the whole one at least"
 
 
 def whole_request(raw: Raw, kind: str) -> bytes:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import aft
 import pytest
+from aft._wire import aft_pb2 as wire
+from aft._wire import anna_pb2 as anna
 
 from cluster import Cluster, Node
 from daemon import until
@@ -263,6 +265,32 @@ def test_reads_over_nodes_commit_and_leave_nothing(cluster: Cluster) -> None:
     assert b.raw.get("k", tid) == {"k": None}
     commit(tid, b)
     cluster.wait_until_idle()
+
+
+def test_cloudbursts_executors(cluster: Cluster) -> None:
+    """What the original's client sends for a schedule of two functions, and all that it reads."""
+    a, b, _ = cluster
+    started = a.raw.call("start", a.raw.address("start").encode())
+    tid = wire.TransactionTag.FromString(started).id
+    a.raw.put({"argument": b"1"}, tid)
+    onward = wire.MetadataRequest(tid=tid, address=a.name)
+    onward.responseAddress = b.raw.address("continue")
+    # It takes any text for success, and nothing else.
+    assert b.raw.call("continue", onward.SerializeToString()).decode()
+    request = anna.KeyRequest(response_address=b.raw.address("get"), request_id="1")
+    request.tuples.add(key="argument")
+    request.tuples.add(key="TRANSACTION_ID", payload=tid.encode())
+    response = anna.KeyResponse.FromString(b.raw.call("get", request.SerializeToString()))
+    (item,) = response.tuples
+    assert (item.error, item.lattice_type) == (anna.NO_ERROR, anna.LWW)
+    assert anna.LWWValue.FromString(item.payload).value == b"1"
+    b.raw.put({"result": b"2"}, tid)
+    ended = wire.CommitRequest(tid=tid, responseAddress=b.raw.address("commit"))
+    # All nodes of the schedule but its own.
+    ended.addresses.append(a.name)
+    answer = b.raw.call("commit", ended.SerializeToString())
+    assert wire.TransactionTag.FromString(answer).status == COMMITTED
+    see(cluster, {"argument": b"1", "result": b"2"})
 
 
 def test_many_at_once(cluster: Cluster) -> None:

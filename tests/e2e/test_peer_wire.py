@@ -160,8 +160,10 @@ def garbage(tid: str, reply_to: str) -> Iterator[bytes]:
         aft.AftQuery(key="k", tid=tid, responseAddress="ipc:///tmp/somewhere"),
         aft.AftResponse(key="k", found=True, data=b"x", number=1, tid=tid),
         *(
-            aft.AftCommitRequest(record=record, step=step, number=1, hops=2**31, addresses=["", "~"])
-            for step in aft.CommitStep.keys()
+            aft.AftCommitRequest(
+                record=record, step=f"COMMIT_STEP_{step}", hops=2**31, addresses=["", "~"]
+            )
+            for step in ("PERSIST", "COLLECT", "OVER", "FORWARD")
         ),
         aft.AftCommitResponse(number=1, values=[b"x"] * 3, status=COMMITTED),
         aft.AftCommitResponse(number=2**64 - 1, error="no", step=aft.COMMIT_STEP_FORWARD),
