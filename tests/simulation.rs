@@ -1,7 +1,7 @@
 //! The simulator over many seeds, and proof that its judge can fail.
 //!
 //! `AFT_SIM_SEEDS` sets how many seeds are run. A seed that fails is looked at with
-//! `aft sim --seed S --trace`.
+//! `aft sim --seed S --trace` and the options that the test's name tells.
 
 use aft::sim::{self, Flaw, Options, Report, StoreKind, canary};
 use aft::txn::{Consistency, ReadAtomic};
@@ -14,84 +14,135 @@ fn seeds() -> u64 {
     set.unwrap_or(3_000)
 }
 
-fn run(seed: u64, make: fn() -> Box<dyn Consistency>) -> Report {
-    sim::run(seed, &Options::default(), &move || make())
-}
-
-fn run_on_anna(seed: u64, flaw: Option<Flaw>) -> Report {
-    let options = Options { store: StoreKind::Anna, flaw, ..Options::default() };
-    sim::run(seed, &options, &read_atomic)
-}
-
 fn read_atomic() -> Box<dyn Consistency> {
     Box::new(ReadAtomic)
 }
 
-#[test]
-fn no_promise_is_broken_under_any_seed() {
+fn run(seed: u64, make: fn() -> Box<dyn Consistency>) -> Report {
+    sim::run(seed, &Options::default(), &move || make())
+}
+
+fn on_anna() -> Options {
+    Options { store: StoreKind::Anna, ..Options::default() }
+}
+
+/// Every size of a cluster has its turn.
+fn cluster(seed: u64, dag: bool) -> Options {
+    let nodes = 2 + usize::try_from(seed % 8).unwrap_or_default();
+    Options { nodes, dag, ..Options::default() }
+}
+
+/// Runs seeds and demands that nothing is broken, and that enough happens.
+fn unbroken(seeds: u64, options: impl Fn(u64) -> Options) -> Report {
     let mut total = Report::default();
-    for seed in 0..seeds() {
-        let report = run(seed, read_atomic);
-        assert_eq!(report.violations, [], "seed {seed}");
+    for seed in 0..seeds {
+        let report = sim::run(seed, &options(seed), &read_atomic);
+        assert_eq!(report.violations, [], "seed {seed}, {:?}", options(seed));
         total.commits += report.commits;
+        total.spread_commits += report.spread_commits;
         total.reads += report.reads;
         total.crashes += report.crashes;
+        total.freezes += report.freezes;
+        total.messages += report.messages;
     }
     // A simulation in which nothing happens proves nothing.
-    assert!(total.commits as u64 > 5 * seeds(), "{total:?}");
-    assert!(total.reads as u64 > 50 * seeds(), "{total:?}");
-    assert!(total.crashes as u64 > seeds() / 2, "{total:?}");
+    assert!(total.commits as u64 > 5 * seeds, "{total:?}");
+    assert!(total.reads as u64 > 50 * seeds, "{total:?}");
+    assert!(total.crashes as u64 > seeds / 2, "{total:?}");
+    total
+}
+
+#[test]
+fn no_promise_is_broken_under_any_seed() {
+    unbroken(seeds(), |_| Options::default());
 }
 
 #[test]
 fn no_promise_is_broken_on_a_simulated_anna() {
-    let mut total = Report::default();
-    let seeds = seeds() / 2;
-    for seed in 0..seeds {
-        let report = run_on_anna(seed, None);
-        assert_eq!(report.violations, [], "seed {seed}");
-        total.commits += report.commits;
-        total.crashes += report.crashes;
-    }
-    assert!(total.commits as u64 > 5 * seeds, "{total:?}");
-    assert!(total.crashes as u64 > seeds / 2, "{total:?}");
+    unbroken(seeds() / 4, |_| on_anna());
 }
 
 #[test]
-fn a_backend_that_takes_what_was_accepted_for_decided_is_caught() {
-    let caught = |seed| !run_on_anna(seed, Some(Flaw::Trusting)).violations.is_empty();
-    assert!((0..10 * CANARY_SEEDS).any(caught));
+fn no_promise_is_broken_in_a_cluster() {
+    let total = unbroken(seeds() / 3, |seed| cluster(seed, false));
+    assert!(total.messages as u64 > 50 * seeds() / 3, "{total:?}");
+    assert!(total.freezes as u64 > seeds() / 60, "{total:?}");
 }
 
 #[test]
-fn a_store_that_forgets_is_caught() {
-    let caught = |seed| !run_on_anna(seed, Some(Flaw::Forgetful)).violations.is_empty();
-    assert!((0..CANARY_SEEDS).any(caught));
+fn no_promise_is_broken_by_transactions_over_several_nodes() {
+    let total = unbroken(seeds() / 3, |seed| cluster(seed, true));
+    assert!(total.spread_commits as u64 > seeds() / 3, "{total:?}");
+}
+
+#[test]
+fn no_promise_is_broken_in_a_cluster_on_a_simulated_anna() {
+    let options = |seed| Options { store: StoreKind::Anna, ..cluster(seed % 3, true) };
+    let total = unbroken(seeds() / 20, options);
+    assert!(total.spread_commits as u64 > seeds() / 20, "{total:?}");
 }
 
 #[test]
 fn the_same_seed_is_the_same_run() {
     for seed in 0..20 {
-        assert_eq!(run(seed, read_atomic), run(seed, read_atomic), "seed {seed}");
-        assert_eq!(run_on_anna(seed, None), run_on_anna(seed, None), "seed {seed} on Anna");
+        for options in [Options::default(), on_anna(), cluster(seed, true)] {
+            let [one, other] = [(); 2].map(|()| sim::run(seed, &options, &read_atomic));
+            assert_eq!(one, other, "seed {seed}, {options:?}");
+        }
     }
     assert_ne!(run(1, read_atomic).fingerprint, run(2, read_atomic).fingerprint);
 }
 
 #[test]
 fn reading_without_the_lower_bound_is_caught() {
-    assert_caught(|| Box::new(canary::NoLowerBound));
+    assert_caught("no fractured reads", |seed| run(seed, || Box::new(canary::NoLowerBound)));
 }
 
 #[test]
 fn reading_without_the_upper_check_is_caught() {
-    assert_caught(|| Box::new(canary::NoUpperCheck));
+    assert_caught("no fractured reads", |seed| run(seed, || Box::new(canary::NoUpperCheck)));
 }
 
-fn assert_caught(make: fn() -> Box<dyn Consistency>) {
-    let fractured = |seed| {
-        let violations = run(seed, make).violations;
-        violations.iter().any(|violation| violation.promise == "no fractured reads")
-    };
-    assert!((0..CANARY_SEEDS).any(fractured), "not caught in {CANARY_SEEDS} seeds");
+#[test]
+fn a_store_that_forgets_is_caught() {
+    let options = Options { flaw: Some(Flaw::Forgetful), ..on_anna() };
+    let caught = |seed| !sim::run(seed, &options, &read_atomic).violations.is_empty();
+    assert!((0..CANARY_SEEDS).any(caught));
+}
+
+#[test]
+fn a_transaction_that_forgets_what_it_read_elsewhere_is_caught() {
+    assert_flaw_is_caught(Flaw::Amnesic, "repeatable reads");
+    assert_flaw_is_caught(Flaw::Amnesic, "no fractured reads");
+}
+
+#[test]
+fn branches_that_are_merged_unchecked_are_caught() {
+    assert_flaw_is_caught(Flaw::Credulous, "no fractured reads");
+}
+
+#[test]
+fn a_commit_that_is_told_before_it_is_durable_is_caught() {
+    assert_flaw_is_caught(Flaw::Boastful, "nothing lost");
+    assert_flaw_is_caught(Flaw::Boastful, "no dirty reads");
+}
+
+#[test]
+fn a_commit_that_is_told_before_it_is_readable_is_caught() {
+    assert_flaw_is_caught(Flaw::Tardy, "a session reads its own commits");
+}
+
+#[test]
+fn gossip_that_was_lost_and_counts_as_heard_is_caught() {
+    assert_flaw_is_caught(Flaw::Deaf, "a session reads its own commits");
+}
+
+fn assert_flaw_is_caught(flaw: Flaw, promise: &str) {
+    let options = Options { nodes: 4, dag: true, flaw: Some(flaw), ..Options::default() };
+    assert_caught(promise, |seed| sim::run(seed, &options, &read_atomic));
+}
+
+fn assert_caught(promise: &str, run: impl Fn(u64) -> Report) {
+    let caught = |seed| run(seed).violations.iter().any(|broken| broken.promise == promise);
+    assert!((0..CANARY_SEEDS).any(caught), "not caught in {CANARY_SEEDS} seeds: {promise}");
 }

@@ -24,6 +24,7 @@ from aft.errors import (
 from aft.ids import base_of, new_id
 from aft.policy import RetryPolicy
 from aft.results import Outcome, Result
+from aft.tokens import Token
 from aft.transaction import Transaction
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "RetryableError",
     "SidecarUnavailable",
     "StoreUnavailable",
+    "Token",
     "Transaction",
     "TransactionAborted",
     "Transactional",

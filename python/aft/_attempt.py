@@ -14,8 +14,11 @@ from aft._verdict import exception
 from aft._wire import anna_pb2 as anna
 from aft.errors import AftError, AlreadyCommitted, InvalidRequest, OutcomeUnknown
 from aft.ids import base_of
+from aft.tokens import Token, Tokens, as_tuple, of_one_transaction
 
 Value: TypeAlias = bytes | bytearray | memoryview
+
+NOTHING = Token()
 
 
 class Phase(enum.Enum):
@@ -25,23 +28,37 @@ class Phase(enum.Enum):
     COMMITTED = "has committed"
     ABORTED = "was aborted"
     UNKNOWN = "was sent its commit, and how that ended is not known"
-    HANDED_OVER = "was handed over"
+    HANDED_ON = "was handed on"
 
 
 class Attempt:
     """What the client knows of an attempt, and the flows of its operations."""
 
-    def __init__(self, settings: Settings, tag: Tag) -> None:
+    def __init__(self, settings: Settings, tag: Tag, session: Token = NOTHING) -> None:
         self.settings = settings
         self.name = tag.id
         self.node = tag.address
         self.phase = Phase.RUNNING
+        self._session = session
         self._broken: AftError | None = None
 
     @property
     def id(self) -> str:
         """The base id."""
         return base_of(self.name)
+
+    @property
+    def token(self) -> Token:
+        """What is handed on when it is over here."""
+        if self.phase is Phase.HANDED_ON:
+            return Token(self.name, self.node, self._session.commits)
+        if self.phase is Phase.COMMITTED:
+            return self._session
+        if self.phase is Phase.RUNNING:
+            why = "still runs here: take its token after the `with` block"
+        else:
+            why = f"{self.phase.value}, so there is nothing to hand on"
+        raise InvalidRequest(f"the transaction {why}", self.name)
 
     def get(self, keys: Iterable[str]) -> Flow[dict[str, bytes | None]]:
         """Read keys as of one moment."""
@@ -61,23 +78,26 @@ class Attempt:
             self._broken = error
             raise
 
-    def commit(self, addresses: Iterable[str] = (), until: float | None = None) -> Flow[None]:
-        """Let the writes take effect, all of them."""
+    def commit(self, also: Tokens = (), until: float | None = None) -> Flow[Token]:
+        """Let all writes take effect, with those of branches that come together only now."""
         self._must_run()
-        if self._broken is not None:
-            raise InvalidRequest(
-                f"a write failed, so the transaction cannot commit the others: {self._broken.message}",
-                self.name,
-            )
+        branches = as_tuple(also)
+        if branches:
+            of_one_transaction((Token(self.name, self.node), *branches))
+        self._must_be_whole()
         self.phase = Phase.UNKNOWN
         try:
-            yield from _flows.commit(self.settings, self.name, tuple(addresses), until)
+            addresses = list(dict.fromkeys(branch.node for branch in branches))
+            tag = yield from _flows.commit(self.settings, self.name, addresses, until)
         except OutcomeUnknown:
             raise
         except AftError:
             self.phase = Phase.ABORTED
             raise
         self.phase = Phase.COMMITTED
+        own = Token(commits=(tag.token,) if tag.token else ())
+        self._session = Token.merge((self._session, *(Token(commits=b.commits) for b in branches), own))
+        return self._session
 
     def abort(self) -> Flow[None]:
         """Give the writes up."""
@@ -89,12 +109,15 @@ class Attempt:
             self.phase = Phase.COMMITTED
             raise
 
-    def leave(self, error: BaseException | None) -> Flow[None]:
-        """End the attempt as the end of a ``with`` block does."""
+    def leave(self, error: BaseException | None, hands_on: bool = False) -> Flow[None]:
+        """End the attempt as the end of a ``with`` block does, or let others go on with it."""
         if self.phase is not Phase.RUNNING:
             return
         try:
-            if error is None:
+            if error is None and hands_on:
+                self._must_be_whole()
+                self.phase = Phase.HANDED_ON
+            elif error is None:
                 yield from self.commit()
         except AftError as refused:
             yield from self._give_up(refused)
@@ -102,24 +125,25 @@ class Attempt:
         if error is not None:
             yield from self._give_up(error)
 
-    def work(self, call: Flow[object], until: float) -> Flow[object]:
+    def work(self, call: Flow[object], until: float) -> Flow[tuple[object, Token | None]]:
         """Do the user's work and commit, unless the work ended the attempt itself."""
         value = yield from call
         if self.phase is Phase.RUNNING:
             until = max(until, self.settings.clock() + self.settings.deadline_s)
             yield from self.commit(until=until)
-        return value
-
-    def hand_over(self) -> tuple[str, str]:
-        """Let another function go on with this attempt; returns its name and node."""
-        self._must_run()
-        self.phase = Phase.HANDED_OVER
-        return self.name, self.node
+        return value, self.token if self.phase is Phase.COMMITTED else None
 
     def _give_up(self, error: BaseException) -> Flow[None]:
         if self.phase is Phase.RUNNING:
             self.phase = Phase.ABORTED
         yield from _flows.give_up(self.name, error)
+
+    def _must_be_whole(self) -> None:
+        if self._broken is not None:
+            raise InvalidRequest(
+                f"a write failed, so the transaction cannot commit the others: {self._broken.message}",
+                self.name,
+            )
 
     def _must_run(self) -> None:
         if self.phase is not Phase.RUNNING:

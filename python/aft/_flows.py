@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from aft.errors import (
 from aft.ids import base_of, successor
 from aft.policy import RetryPolicy
 from aft.results import Outcome
+from aft.tokens import Token
 
 SUCCESSORS_MAX = 64
 """How many settled ids in a row are skipped before giving up on finding an open one."""
@@ -46,38 +47,49 @@ class Settings:
     policy: RetryPolicy = field(default_factory=RetryPolicy)
 
 
-def begin(settings: Settings, id: str | None) -> Flow[Tag]:  # noqa: A002
-    """Open an attempt, at an id that is not settled as aborted."""
+def begin(settings: Settings, id: str | None, after: Sequence[bytes] = ()) -> Flow[Tag]:  # noqa: A002
+    """Open an attempt that sees the commits ``after``, at an id that is not settled as aborted."""
     for _ in range(SUCCESSORS_MAX):
-        tag = yield from ask(Start(id), settings.deadline_s)
+        tag = yield from ask(Start(id, after), settings.deadline_s)
         if tag.status is Status.RUNNING and tag.id:
             return tag
         if tag.status is Status.COMMITTED:
-            raise AlreadyCommitted("this transaction took effect before", id or tag.id)
+            token = Token(commits=(tag.token,)) if tag.token else None
+            raise AlreadyCommitted("this transaction took effect before", id or tag.id, token)
         if tag.status is Status.RUNNING or tag.error == anna.INVALID:
             raise exception(tag.error, tag.detail, id)
         id = successor(base_of(id or tag.id))  # noqa: A001
     raise InvalidRequest(f"this id and the {SUCCESSORS_MAX} that follow it are aborted", id)
 
 
-def go_on(settings: Settings, attempt: str, upstream: str) -> Flow[None]:
-    """Take over an attempt that ran on another node."""
-    refusal = yield from ask(Continue(attempt, upstream), settings.deadline_s)
-    if refusal:
-        raise TransactionAborted(refusal, attempt)
+def go_on(settings: Settings, attempt: str, upstream: str) -> Flow[Tag]:
+    """Take over what an attempt did on another node, and what it had taken over there."""
+    tag = yield from ask(Continue(attempt, upstream), settings.deadline_s)
+    if tag.error != anna.NO_ERROR:
+        raise exception(tag.error, tag.detail, attempt)
+    return tag
+
+
+def catch_up(settings: Settings, commits: Sequence[bytes]) -> Flow[None]:
+    """Let the node learn of commits that a transaction which goes on there is to see."""
+    if commits:
+        # Only a start can bring them.
+        tag = yield from begin(settings, None, commits)
+        yield from ask(Abort(tag.id), settings.deadline_s)
 
 
 def commit(
-    settings: Settings, attempt: str, addresses: tuple[str, ...] = (), until: float | None = None
-) -> Flow[None]:
+    settings: Settings, attempt: str, addresses: Sequence[str] = (), until: float | None = None
+) -> Flow[Tag]:
     """Commit, and ask again until the outcome is known or the time is over.
 
     Asking again is safe, whatever became of the earlier requests: an id has one outcome.
     """
-    status = yield from _decide(settings, Commit(attempt, addresses), until)
-    if status.status is Status.ABORTED:
-        error = status.error if status.error != anna.NO_ERROR else anna.RETRY
-        raise exception(error, status.detail, attempt)
+    tag = yield from _decide(settings, Commit(attempt, addresses), until)
+    if tag.status is Status.ABORTED:
+        error = tag.error if tag.error != anna.NO_ERROR else anna.RETRY
+        raise exception(error, tag.detail, attempt)
+    return tag
 
 
 def resolve(settings: Settings, attempt: str, until: float | None = None) -> Flow[Outcome]:
@@ -156,14 +168,16 @@ class Finished:
     value: Any
     replayed: bool
     attempts: int
+    token: Token | None
 
 
 def run(
     settings: Settings,
     policy: RetryPolicy,
     id: str | None,  # noqa: A002
+    after: Sequence[bytes],
     deadline_s: float,
-    work: Callable[[Tag, float], Flow[Any]],
+    work: Callable[[Tag, float], Flow[tuple[Any, Token | None]]],
 ) -> Flow[Finished]:
     """Run a function in a transaction until it commits, as one id that takes effect at most once.
 
@@ -175,15 +189,15 @@ def run(
     while True:
         tag = None
         try:
-            tag = yield from begin(settings, id)
+            tag = yield from begin(settings, id, after)
             id = base_of(tag.id)  # noqa: A001
-            value = yield from work(tag, until)
-            return Finished(id, value, replayed=False, attempts=failures + 1)
+            value, token = yield from work(tag, until)
+            return Finished(id, value, False, failures + 1, token)
         except GeneratorExit:
             raise
         except BaseException as error:
             if tag is None and isinstance(error, AlreadyCommitted):
-                return Finished(error.id or "", None, replayed=True, attempts=failures)
+                return Finished(error.id or "", None, True, failures, error.token)
             failures += 1
             wait_s = policy.pause_s(failures, settings.draw())
             is_last = failures > policy.retries or settings.clock() + wait_s >= until
@@ -192,6 +206,46 @@ def run(
                     yield from give_up(tag.id, error)
                 raise
         yield from pause(wait_s)
+
+
+def run_dag(
+    settings: Settings,
+    policy: RetryPolicy,
+    id: str,  # noqa: A002
+    deadline_s: float,
+    call: Callable[[str], Any],
+) -> Flow[Finished]:
+    """Call what runs a transaction's functions on several nodes, until the id has taken effect.
+
+    Not knowing whether it did is a reason to try again, too: the id takes effect at most once, and
+    its next attempt is answered what is found out.
+    """
+    until = settings.clock() + deadline_s
+    failures = 0
+    while True:
+        try:
+            value = yield from body(lambda: call(id))
+            return Finished(id, value, False, failures + 1, None)
+        except AlreadyCommitted as done:
+            if not _follows(done.id, id):
+                raise
+            return Finished(done.id or id, None, True, failures, done.token)
+        except (RetryableError, SidecarUnavailable, OutcomeUnknown):
+            failures += 1
+            wait_s = policy.pause_s(failures, settings.draw())
+            if failures > policy.retries or settings.clock() + wait_s >= until:
+                raise
+        yield from pause(wait_s)
+
+
+def _follows(found: str | None, id: str) -> bool:  # noqa: A002
+    """Whether an id is one of those under which ``id`` is done."""
+    base = base_of(id)
+    for _ in range(SUCCESSORS_MAX):
+        if found is not None and base_of(found) == base:
+            return True
+        base = successor(base)
+    return False
 
 
 def _may_run_again(error: BaseException, begun: bool) -> bool:

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from aft._wire import aft_pb2 as wire
 from aft._wire import anna_pb2 as anna
 from aft.ids import base_of
+from aft.tokens import in_start_request
 
 R = TypeVar("R")
 
@@ -48,13 +49,15 @@ class Status(enum.Enum):
 
 @dataclass(frozen=True)
 class Tag:
-    """The answer to start, commit and abort."""
+    """The answer to everything that is not about keys."""
 
     id: str
     status: Status
     address: str = ""
     error: int = anna.NO_ERROR
     detail: str = ""
+    token: bytes = b""
+    """Names a commit to other nodes, if it is one that has something to show."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,13 @@ class Request(ABC, Generic[R]):
 
 @dataclass(frozen=True)
 class Start(Request[Tag]):
-    """Begin a transaction, or a new attempt at the id that the caller brings."""
+    """Begin a transaction, or a new attempt at the id that the caller brings.
+
+    It is to see the commits ``after``.
+    """
 
     id: str | None = None
+    after: Sequence[bytes] = ()
 
     kind = Kind.START
 
@@ -107,7 +114,8 @@ class Start(Request[Tag]):
         return self.id
 
     def encode(self, reply_to: str) -> bytes:
-        return (reply_to if self.id is None else f"{reply_to}~{self.id}").encode()
+        parts = [reply_to, self.id or "", *map(in_start_request, self.after)]
+        return "~".join(parts).rstrip("~").encode()
 
     def decode(self, frame: bytes) -> Tag | None:
         tag = _tag(frame)
@@ -155,8 +163,8 @@ class Abort(_OfAttempt):
 
 
 @dataclass(frozen=True)
-class Continue(Request[str]):
-    """Go on with a transaction that ran on another node. Answered with what went wrong, or ``""``."""
+class Continue(Request[Tag]):
+    """Go on with a transaction that ran on another node."""
 
     attempt: str
     upstream: str
@@ -171,8 +179,12 @@ class Continue(Request[str]):
         request = wire.MetadataRequest(tid=self.attempt, responseAddress=reply_to, address=self.upstream)
         return request.SerializeToString()
 
-    def decode(self, frame: bytes) -> str | None:
-        return frame.decode(errors="replace")
+    def decode(self, frame: bytes) -> Tag:
+        # The node's address; if it refuses, also the number of an error, and words.
+        address, _, rest = frame.decode(errors="replace").partition("~")
+        number, _, detail = rest.partition("~")
+        error = int(number) if number.isdecimal() else anna.NO_ERROR
+        return Tag(self.attempt, Status.RUNNING, address, error, detail)
 
 
 @dataclass(frozen=True)
@@ -242,7 +254,7 @@ def last_writer_wins(value: bytes, timestamp: int = 0) -> tuple[anna.LatticeType
 def _tag(frame: bytes) -> Tag | None:
     try:
         tag = wire.TransactionTag.FromString(frame)
-        return Tag(tag.id, Status(tag.status), tag.address, tag.error, tag.detail)
+        return Tag(tag.id, Status(tag.status), tag.address, tag.error, tag.detail, tag.token)
     except (DecodeError, ValueError):
         return None
 

@@ -10,12 +10,14 @@ from typing import TypeVar
 from aft import _attempt, _core
 from aft._attempt import Attempt, Value
 from aft._drive import Driver
+from aft._effects import Flow
 from aft._flows import Settings
 from aft._ipc import IpcDir
 from aft._pool import Pool
 from aft.errors import OutcomeUnknown
 from aft.policy import RetryPolicy
 from aft.results import Outcome, Result
+from aft.tokens import Tokens
 from aft.transaction import Transaction, TransactionScope
 
 __all__ = ["Client"]
@@ -54,18 +56,48 @@ class Client:
         client._driver = driver
         return client
 
-    def transaction(self, id: str | None = None) -> TransactionScope:  # noqa: A002
+    def transaction(
+        self,
+        id: str | None = None,  # noqa: A002
+        *,
+        after: Tokens = (),
+    ) -> TransactionScope:
         """Begin a transaction: ``with client.transaction() as txn``.
 
         With an ``id``, it takes effect at most once, however often it is tried: entering raises
         ``AlreadyCommitted`` if it has. If the id was settled as aborted, the transaction goes on
         under the id that follows it, see ``txn.id``.
-        """
-        return TransactionScope(self._driver, lambda: _core.opened(self._settings, id))
 
-    def join(self, attempt: str, node: str) -> TransactionScope:
-        """Go on with a transaction that another function left with ``hand_over``."""
-        return TransactionScope(self._driver, lambda: _core.joined(self._settings, attempt, node))
+        It reads the commits that the tokens in ``after`` name, or newer ones, wherever they were made.
+        """
+        return TransactionScope(self._driver, lambda: _core.opened(self._settings, id, after))
+
+    def step(
+        self,
+        tokens: Tokens | None = None,
+        *,
+        id: str | None = None,  # noqa: A002
+        after: Tokens = (),
+    ) -> TransactionScope:
+        """Run one of several functions of a transaction: ``with client.step(token) as txn``.
+
+        Without a token it begins one (``id`` and ``after`` as for `transaction`). With several, which
+        parallel functions gave, their branches come together. At the end of the block the
+        transaction is handed on, not committed: ``txn.token`` is then what the next functions need.
+        If the block raises, the transaction is aborted on all nodes.
+        """
+
+        def opening() -> Flow[Attempt]:
+            return _core.step_opened(self._settings, tokens, id, after)
+
+        return TransactionScope(self._driver, opening, hands_on=True)
+
+    def join(self, tokens: Tokens) -> TransactionScope:
+        """Run the last function of a transaction: ``with client.join(tokens) as txn``.
+
+        It goes on as `step` does, and commits at the end of the block.
+        """
+        return TransactionScope(self._driver, lambda: _core.joined(self._settings, tokens))
 
     def run(
         self,
@@ -73,6 +105,7 @@ class Client:
         *,
         retries: int | RetryPolicy | None = None,
         id: str | None = None,  # noqa: A002
+        after: Tokens = (),
         deadline: float = _core.RUN_DEADLINE_S,
     ) -> Result[T]:
         """Run a function in a transaction, again if that may help, until it has committed once.
@@ -91,8 +124,26 @@ class Client:
         def call(attempt: Attempt) -> T:
             return function(Transaction(self._driver, attempt))
 
-        done = self._driver.drive(_core.ran(self._settings, call, retries, id, deadline))
-        return Result(done.id, done.value, done.replayed, done.attempts)
+        done = self._driver.drive(_core.ran(self._settings, call, retries, id, after, deadline))
+        return Result(done.id, done.value, done.replayed, done.attempts, done.token)
+
+    def run_dag(
+        self,
+        dag: Callable[[str], T],
+        *,
+        retries: int | RetryPolicy | None = None,
+        id: str | None = None,  # noqa: A002
+        deadline: float = _core.RUN_DEADLINE_S,
+    ) -> Result[T]:
+        """Run functions on several nodes as one transaction, all of them again if that may help.
+
+        ``dag(id)`` runs them once, in whatever way: the first begins with ``step(id=id)``, the others
+        go on, the last commits. Its errors have to come back here, as those of `concurrent.futures`
+        do. The id takes effect once, however often and wherever it is tried: what an earlier try left
+        behind can no longer commit once a later one has.
+        """
+        done = self._driver.drive(_core.dag_ran(self._settings, dag, retries, id, deadline))
+        return Result(done.id, done.value, done.replayed, done.attempts, done.token)
 
     def resolve(self, what: str | OutcomeUnknown, *, deadline: float | None = None) -> Outcome:
         """Find out how a transaction ended: one whose ``OutcomeUnknown`` you have, or an id.

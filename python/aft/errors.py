@@ -6,7 +6,10 @@ happened.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from aft.tokens import Token
 
 __all__ = [
     "AftError",
@@ -85,3 +88,14 @@ class AlreadyCommitted(AftError):
     """The id took effect before, perhaps in an earlier try that did not live to hear of it."""
 
     hint = "it is done: do not run it again, read its results from the store"
+
+    def __init__(
+        self,
+        message: str,
+        id: str | None = None,  # noqa: A002
+        token: Token | None = None,
+    ) -> None:
+        super().__init__(message, id)
+        self.args = (message, id, token)
+        #: Lets a transaction on any node read what it wrote; ``None`` if it is not known.
+        self.token = token

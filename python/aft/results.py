@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from aft.tokens import Token
+
 __all__ = ["Outcome", "Result"]
 
 T = TypeVar("T")
@@ -34,3 +36,7 @@ class Result(Generic[T]):
 
     attempts: int
     """How often the function was begun, by this call."""
+
+    token: Token | None = None
+    """The session: give it as ``after`` to read on any node what was written. ``None`` if the
+    transaction ended elsewhere (of a DAG, let the function that commits return its token)."""

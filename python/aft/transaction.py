@@ -8,6 +8,7 @@ from types import TracebackType
 from aft._attempt import Attempt, Value
 from aft._drive import Driver
 from aft._effects import Flow
+from aft.tokens import Token, Tokens
 
 __all__ = ["Transaction", "TransactionScope"]
 
@@ -36,8 +37,17 @@ class Transaction:
 
     @property
     def node(self) -> str:
-        """The node where it began."""
+        """The node where it runs now."""
         return self._attempt.node
+
+    @property
+    def token(self) -> Token:
+        """What to hand on when the block has ended.
+
+        After a step: the running transaction, for `Client.step` and `Client.join` of the functions
+        that follow. After a commit: the session, for ``after=`` of transactions that are to read it.
+        """
+        return self._attempt.token
 
     def get(self, key: str) -> bytes | None:
         """Read one key; ``None`` if it has no value."""
@@ -58,32 +68,28 @@ class Transaction:
         """
         self._driver.drive(self._attempt.put(writes))
 
-    def commit(self, addresses: Iterable[str] = ()) -> None:
+    def commit(self, also: Tokens = ()) -> Token:
         """Let the writes take effect now, rather than at the end of the ``with`` block.
 
-        ``addresses`` names further nodes where the transaction ran, as a function does that gathers
-        several branches.
+        ``also`` are the tokens of functions in which other branches ended: they belong to the
+        transaction, too, and what is not named is lost. Returns what ``token`` is from then on.
         """
-        self._driver.drive(self._attempt.commit(addresses))
+        return self._driver.drive(self._attempt.commit(also))
 
     def abort(self) -> None:
         """Give the writes up."""
         self._driver.drive(self._attempt.abort())
 
-    def hand_over(self) -> tuple[str, str]:
-        """Leave the transaction to another function, which goes on with ``Client.join``.
-
-        Returns what that function needs: the attempt's name and its node.
-        """
-        return self._attempt.hand_over()
-
 
 class TransactionScope:
-    """``with client.transaction() as txn``: commits at the end, aborts if the block raises."""
+    """What ``with client.transaction() as txn`` enters, and how it is left."""
 
-    def __init__(self, driver: Driver, opening: Callable[[], Flow[Attempt]]) -> None:
+    def __init__(
+        self, driver: Driver, opening: Callable[[], Flow[Attempt]], *, hands_on: bool = False
+    ) -> None:
         self._driver = driver
         self._opening = opening
+        self._hands_on = hands_on
         self._attempt: Attempt | None = None
 
     def __enter__(self) -> Transaction:
@@ -97,4 +103,4 @@ class TransactionScope:
         trace: TracebackType | None,
     ) -> None:
         if self._attempt is not None:
-            self._driver.drive(self._attempt.leave(error))
+            self._driver.drive(self._attempt.leave(error, self._hands_on))

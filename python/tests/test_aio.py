@@ -207,15 +207,38 @@ def test_an_exception_aborts_and_passes() -> None:
     assert fake.values == {}
 
 
-def test_ending_joining_and_handing_over() -> None:
+def test_a_dag_is_run_again_as_a_whole() -> None:
+    fake = FakeAft(nodes=2)
+    fake.fail_next("continue", Fault.ABORT)
+
+    async def dag(id: str) -> aft.Token:  # noqa: A002
+        async with fake.async_client().step(id=id) as first:
+            await first.put("a", b"1")
+        async with fake.async_client(1).join(first.token) as last:
+            await last.put("b", await last.get("a") or b"")
+        return last.token
+
+    async def work() -> None:
+        result = await fake.async_client().run_dag(dag, id="order-17")
+        assert (result.id, result.attempts) == ("order-17", 2)
+        assert result.value is not None
+        await fake.async_client().run(lambda txn: txn.get("a"), after=result.value)
+        assert (await fake.async_client().run_dag(dag, id="order-17")).replayed
+
+    go(work())
+    assert fake.values == {"a": b"1", "b": b"1"}
+
+
+def test_ending_joining_and_handing_on() -> None:
     async def work(fake: FakeAft) -> None:
         client = fake.async_client()
-        async with client.transaction() as first:
+        async with client.step() as first:
             await first.put("a", b"1")
-            handed = first.hand_over()
-        async with client.join(*handed) as second:
-            assert (second.id, second.attempt, second.node) == (first.id, *handed)
-            await second.commit()
+        async with client.join(first.token) as second:
+            assert (second.id, second.attempt, second.node) == (first.id, first.attempt, first.node)
+            session = await second.commit()
+        async with client.transaction(after=session) as reader:
+            assert await reader.get("a") == b"1"
         async with client.transaction() as third:
             await third.put("b", b"1")
             await third.abort()

@@ -53,7 +53,8 @@ def test_requests_without_a_transaction(kvs: AftIpcClient) -> None:
 def test_a_dag_is_committed_on_all_its_nodes(kvs: AftIpcClient, responder: Responder) -> None:
     tag = kvs.start()
     locations = {"f": "10.0.0.1:0", "g": "10.0.0.2:1", "h": "10.0.0.2:3"}
-    kvs.commit(tag, ip_address="10.0.0.1", schedule=SimpleNamespace(locations=locations))
+    with pytest.raises(aft.TransactionAborted, match=r"10\.0\.0\.2"):
+        kvs.commit(tag, ip_address="10.0.0.1", schedule=SimpleNamespace(locations=locations))
     request = wire.CommitRequest.FromString(responder.seen[Kind.COMMIT][0])
     assert list(request.addresses) == ["10.0.0.2"]
 
@@ -62,7 +63,8 @@ def test_continuing_here_asks_nobody(kvs: AftIpcClient, responder: Responder) ->
     tag = kvs.start()
     assert kvs.continue_txn(tag.id, "10.0.0.1", my_ip="10.0.0.1").id == tag.id
     assert responder.seen[Kind.CONTINUE] == []
-    assert kvs.continue_txn(tag.id, "10.0.0.2", my_ip="10.0.0.1").id == tag.id
+    with pytest.raises(aft.TransactionAborted, match=r"10\.0\.0\.2"):
+        kvs.continue_txn(tag.id, "10.0.0.2", my_ip="10.0.0.1")
     (frame,) = responder.seen[Kind.CONTINUE]
     assert wire.MetadataRequest.FromString(frame).address == "10.0.0.2"
 

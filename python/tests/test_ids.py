@@ -58,7 +58,7 @@ def test_what_cannot_name_a_transaction_is_refused_here(bad: str) -> None:
     calls = (
         lambda: client.run(lambda txn: None, id=bad),
         lambda: client.transaction(bad).__enter__(),
-        lambda: client.join(bad, "127.0.0.1").__enter__(),
+        lambda: client.step(id=bad).__enter__(),
         lambda: client.resolve(bad),
     )
     for call in calls:

@@ -34,6 +34,8 @@ REPLY = "ipc:///requests/reply_1"
 def test_start_abort_are_bare_strings() -> None:
     assert Start().encode(REPLY) == REPLY.encode()
     assert Start("x").encode(REPLY) == f"{REPLY}~x".encode()
+    assert Start("x", [b"\xff\xfe", b"a"]).encode(REPLY) == f"{REPLY}~x~__4~YQ".encode()
+    assert Start(None, [b"a"]).encode(REPLY) == f"{REPLY}~~YQ".encode()
     assert Abort("x.1").encode(REPLY) == f"x.1~{REPLY}".encode()
 
 
@@ -42,6 +44,14 @@ def test_commit_and_continue_name_attempt_address_and_nodes() -> None:
     assert (commit.tid, commit.responseAddress, list(commit.addresses)) == ("x.1", REPLY, ["10.0.0.1"])
     onward = wire.MetadataRequest.FromString(Continue("x.1", "10.0.0.2").encode(REPLY))
     assert (onward.tid, onward.responseAddress, onward.address) == ("x.1", REPLY, "10.0.0.2")
+
+
+def test_the_answer_to_continue_names_the_node_and_why_not() -> None:
+    onward = Continue("x.1", "10.0.0.2")
+    went_on = onward.decode(b"10.0.0.1:7")
+    assert (went_on.address, went_on.error, went_on.detail) == ("10.0.0.1:7", anna.NO_ERROR, "")
+    refused = onward.decode(f"10.0.0.1~{int(anna.RETRY)}~a~b".encode())
+    assert (refused.address, refused.error, refused.detail) == ("10.0.0.1", anna.RETRY, "a~b")
 
 
 def test_the_transaction_id_travels_as_a_tuple() -> None:

@@ -124,14 +124,18 @@ def test_an_abort_leaves_nothing(sidecar: Sidecar, client: aft.Client) -> None:
 
 
 def test_another_function_goes_on(sidecar: Sidecar, client: aft.Client) -> None:
-    with client.transaction() as first:
+    with client.step() as first:
         first.put("a", b"1")
-        handed = first.hand_over()
-    with client.join(*handed) as second:
+    assert client.get("a") is None
+    with client.join(first.token) as second:
         assert second.get("a") == b"1"
+        assert second.node == first.node
     assert client.get("a") == b"1"
-    with pytest.raises(aft.TransactionAborted), client.join("unknown", handed[1]):
+    over = pytest.raises(aft.InvalidRequest, match="has committed already")
+    with over, client.join(first.token):
         pytest.fail("the block must not run")
+    with client.transaction(after=second.token) as third:
+        assert third.get("a") == b"1"
 
 
 def test_unknown_transactions_are_retryable(sidecar: Sidecar, ipc_dir: Path) -> None:

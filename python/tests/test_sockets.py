@@ -52,7 +52,7 @@ def test_a_late_answer_reaches_nobody(ipc_dir: Path, responder: Responder, kind:
     client = aft.Client(ipc_dir, deadline=SOON, commit_deadline=SOON)
     patient = aft.Client(ipc_dir)
     responder.node.versions.commit({"a": b"right", "b": b"wrong"})
-    with patient.transaction() as ours:
+    with patient.step() as ours:
         name = ours.attempt
         responder.next(kind, responder.hold, times=20)
         with pytest.raises((aft.SidecarUnavailable, aft.OutcomeUnknown)):
@@ -66,7 +66,6 @@ def test_a_late_answer_reaches_nobody(ipc_dir: Path, responder: Responder, kind:
             assert txn.attempt != name
             txn.put("c", b"c")
         assert client.get("c") == b"c"
-        ours.hand_over()
     client.close()
     patient.close()
 
@@ -78,21 +77,20 @@ def test_the_late_answer_to_a_start_is_not_the_next_ones(ipc_dir: Path, responde
             client.transaction().__enter__()
         (late,) = responder.node.running
         responder.release()
-        with client.transaction() as txn:
+        with client.step() as txn:
             assert txn.attempt != late
-            txn.hand_over()
 
 
 def test_the_late_answer_to_a_continue_is_not_the_next_ones(ipc_dir: Path, responder: Responder) -> None:
     with aft.Client(ipc_dir, deadline=SOON) as client:
-        with client.transaction() as txn:
-            name, node = txn.hand_over()
+        with client.step() as txn:
+            txn.put("a", b"1")
         responder.next(Kind.CONTINUE, responder.hold)
         with pytest.raises(aft.SidecarUnavailable):
-            client.join(name, node).__enter__()
+            client.join(txn.token).__enter__()
         responder.release()
         with pytest.raises(aft.TransactionAborted):
-            client.join("unknown", node).__enter__()
+            client.join(aft.Token("unknown", txn.token.node)).__enter__()
 
 
 def use(client: aft.Client, kind: Kind, attempt: str) -> None:
@@ -103,11 +101,11 @@ def use(client: aft.Client, kind: Kind, attempt: str) -> None:
     elif kind is Kind.PUT:
         client.put("d", b"d")
     elif kind is Kind.CONTINUE:
-        client.join(attempt, "127.0.0.1").__enter__()
+        client.join(aft.Token(attempt, "127.0.0.1")).__enter__()
     elif kind is Kind.COMMIT:
         client.resolve(aft.OutcomeUnknown("", attempt))
     else:
-        client.join(attempt, "127.0.0.1").__enter__().abort()
+        client.join(aft.Token(attempt, "127.0.0.1")).__enter__().abort()
 
 
 def test_answers_to_other_requests_are_dropped_on_the_way(

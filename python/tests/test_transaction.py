@@ -102,25 +102,6 @@ def test_commit_and_abort_inside_the_block_end_it() -> None:
     assert fake.requests["commit"] == 1
 
 
-def test_another_function_goes_on_with_it() -> None:
-    fake = FakeAft()
-    with fake.client().transaction() as first:
-        first.put("a", b"1")
-        attempt, node = first.hand_over()
-        with pytest.raises(aft.InvalidRequest, match="handed over"):
-            first.put("b", b"1")
-    assert fake.requests["commit"] == fake.requests["abort"] == 0
-    with fake.client().join(attempt, node) as second:
-        assert second.get("a") == b"1"
-        second.put("b", b"2")
-    assert fake.values == {"a": b"1", "b": b"2"}
-
-
-def test_joining_what_is_over_is_refused() -> None:
-    with pytest.raises(aft.TransactionAborted), FakeAft().client().join("x.1", "127.0.0.1"):
-        pytest.fail("the block must not run")
-
-
 @pytest.mark.parametrize("key", ["", "TRANSACTION_ID", "\ud800"])
 def test_unusable_keys_are_refused_here(key: str) -> None:
     fake = FakeAft()

@@ -3,15 +3,16 @@
 
 use super::attempts::{Phase, Wants};
 use super::effect::Answer;
-use super::event::Ticket;
+use super::event::{Asked, Ticket};
 use super::{Decided, Node, Refusal, Turn};
 use crate::txn::AttemptId;
 
 impl Node {
     pub(super) fn abort(&mut self, turn: &mut Turn<'_>, ticket: Ticket, txn: &AttemptId) {
+        let asked = Asked { ticket, at: turn.now.elapsed };
         if matches!(self.attempts.get(txn), Some(a) if matches!(a.phase, Phase::Committing { .. }))
         {
-            self.wait_for(turn, txn, ticket, Wants::Outcome(txn.clone()));
+            self.wait_for(turn, txn, asked, Wants::Outcome(txn.clone()));
             return;
         }
         match self.attempts.get(txn) {
@@ -22,7 +23,7 @@ impl Node {
             // Another node may be committing it.
             Some(_) => {
                 self.give_up_attempt(turn, txn, Refusal::AbortedByClient);
-                self.wait_for(turn, txn, ticket, Wants::Outcome(txn.clone()));
+                self.wait_for(turn, txn, asked, Wants::Outcome(txn.clone()));
                 return;
             }
             None => {}
@@ -39,7 +40,7 @@ impl Node {
                 turn.reply(ticket, aborted(txn, why));
             }
             Some(Decided::Aborted) => turn.reply(ticket, aborted(txn, None)),
-            None => self.settle(turn, ticket, txn),
+            None => self.settle(turn, asked, txn),
         }
     }
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::attempts::Wants;
 use super::effect::Answer;
-use super::event::Ticket;
+use super::event::{Asked, Ticket};
 use super::{Node, Refusal, Turn};
 use crate::txn::Key;
 
@@ -32,6 +32,7 @@ impl Node {
             return turn.reply(ticket, Answer::Written(results.collect()));
         }
         self.send_commit(turn, &id);
-        self.wait_for(turn, &id, ticket, Wants::Put(results));
+        let asked = Asked { ticket, at: turn.now.elapsed };
+        self.wait_for(turn, &id, asked, Wants::Put(results));
     }
 }

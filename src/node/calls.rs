@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
-use super::event::Ticket;
+use super::event::{Asked, Ticket};
 use super::peer::{Address, Origin, PeerMessage};
 use super::{Effect, Node, Timer, Turn};
 use crate::timers::TimerId;
@@ -37,7 +37,7 @@ pub(super) enum CallPurpose {
     /// To commit.
     Collect { attempt: AttemptId, from: Origin, keys: Vec<Key> },
     /// To answer a commit that was asked for at the wrong node.
-    Forward { ticket: Ticket, attempt: AttemptId },
+    Forward { asked: Asked, attempt: AttemptId },
 }
 
 /// What happens when a transaction was handed over.
@@ -48,7 +48,7 @@ pub(super) enum Continuation {
     /// A commit that waited for this node goes on.
     Merged(Address),
     /// A commit begins, which names these nodes.
-    Commit(Ticket, Vec<Address>),
+    Commit(Asked, Vec<Address>),
 }
 
 /// All open questions.
@@ -142,9 +142,9 @@ impl Node {
                 self.query_failed(turn, get, super::Refusal::Silent(call.to));
             }
             CallPurpose::Collect { attempt, from, keys } => {
-                self.not_collected(turn, &attempt, &from, &keys);
+                self.not_collected(turn, number, &attempt, &from, &keys);
             }
-            CallPurpose::Forward { ticket, attempt } => self.settle(turn, ticket, &attempt),
+            CallPurpose::Forward { asked, attempt } => self.settle(turn, asked, &attempt),
         }
     }
 }

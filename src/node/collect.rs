@@ -25,12 +25,15 @@ pub(super) struct Prepare {
     pub(super) waiters: Vec<Waiter>,
     /// Nodes whose branches the client wants merged.
     named: BTreeSet<Address>,
+    /// Those of them that were merged because more had happened there than was known.
+    merged_again: BTreeSet<Address>,
     /// Those that are to be asked for what they know.
     to_merge: BTreeSet<Address>,
     /// Those that were asked and have not answered.
     merging: BTreeSet<Address>,
-    /// Nodes that have not handed out what they hold.
-    collecting: BTreeSet<Origin>,
+    /// Nodes that have not handed out what they hold, with the question that counts: one asked before
+    /// another branch was merged may have asked for too much.
+    collecting: BTreeMap<Origin, u64>,
     has_collected: bool,
     pub(super) values: BTreeMap<Key, Bytes>,
 }
@@ -40,8 +43,11 @@ impl Node {
     pub(super) fn prepare(&mut self, txn: &AttemptId, named: Vec<Address>) {
         let Some(attempt) = self.attempts.get_mut(txn) else { return };
         let named: BTreeSet<_> = named.into_iter().collect();
-        // Also those where it came from: other branches may have been merged there since.
-        let prepare = Prepare { to_merge: named.clone(), named, ..Prepare::default() };
+        let visited: BTreeSet<_> =
+            attempt.travel.visited.keys().map(|origin| origin.node.clone()).collect();
+        // Whether anything new happened where it came from is seen when that is collected.
+        let to_merge = named.difference(&visited).cloned().collect();
+        let prepare = Prepare { to_merge, named, ..Prepare::default() };
         let phase = Phase::Preparing(Box::new(prepare));
         if let Phase::Running { timer } = std::mem::replace(&mut attempt.phase, phase) {
             self.timers.cancel(timer);
@@ -68,21 +74,25 @@ impl Node {
         }
         prepare.has_collected = true;
         prepare.values.clear();
-        prepare.collecting = attempt.travel.visited.keys().cloned().collect();
         let mut held: BTreeMap<&Origin, Vec<Key>> = BTreeMap::new();
         for (key, holder) in &attempt.travel.held {
             held.entry(&holder.origin).or_default().push(key.clone());
         }
         let asked = attempt.travel.visited.iter().map(|(origin, visited)| {
             let visit = Visit { origin: origin.clone(), steps: visited.steps, puts: visited.puts };
-            (visit, held.remove(origin).unwrap_or_default())
+            let is_named = prepare.named.contains(&origin.node);
+            (visit, held.remove(origin).unwrap_or_default(), is_named)
         });
         let asked: Vec<_> = asked.collect();
         if asked.is_empty() {
             return self.send_commit(turn, txn);
         }
-        for (visit, keys) in asked {
-            self.ask_to_hand_out(turn, txn, visit, keys);
+        for (visit, keys, is_named) in asked {
+            let origin = visit.origin.clone();
+            let number = self.ask_to_hand_out(turn, txn, visit, keys, is_named);
+            if let Some(prepare) = self.preparing(txn) {
+                prepare.collecting.insert(origin, number);
+            }
         }
     }
 
@@ -93,10 +103,16 @@ impl Node {
         txn: &AttemptId,
         node: &Address,
     ) {
-        let Some(attempt) = self.attempts.get_mut(txn) else { return };
-        let Phase::Preparing(prepare) = &mut attempt.phase else { return };
+        let Some(prepare) = self.preparing(txn) else { return };
         prepare.merging.remove(node);
         self.prepare_on(turn, txn);
+    }
+
+    fn preparing(&mut self, txn: &AttemptId) -> Option<&mut Prepare> {
+        match &mut self.attempts.get_mut(txn)?.phase {
+            Phase::Preparing(prepare) => Some(prepare),
+            _ => None,
+        }
     }
 
     fn ask_to_hand_out(
@@ -105,7 +121,8 @@ impl Node {
         txn: &AttemptId,
         visit: Visit,
         keys: Vec<Key>,
-    ) {
+        is_named: bool,
+    ) -> u64 {
         let number = self.calls.next();
         let from = visit.origin.clone();
         let message = PeerMessage::Collect(Collect {
@@ -115,9 +132,11 @@ impl Node {
             attempt: txn.clone(),
             visit,
             keys: keys.clone(),
+            is_named,
         });
         let purpose = CallPurpose::Collect { attempt: txn.clone(), from: from.clone(), keys };
         self.call(turn, number, from.node, message, purpose);
+        number
     }
 
     /// Another node is about to commit an attempt that ran here, too.
@@ -130,8 +149,9 @@ impl Node {
     fn hand_out(&mut self, turn: &mut Turn<'_>, asked: &Collect) -> Result<Vec<Bytes>, Refusal> {
         let txn = &asked.attempt;
         if asked.visit.origin.incarnation != self.config.incarnation {
-            // Nothing was lost with that life, as far as anybody knows.
-            let is_empty = asked.keys.is_empty() && asked.visit.puts == 0;
+            // Nothing was lost with that life, as far as anybody knows, unless the client says that there
+            // is a branch to be merged.
+            let is_empty = asked.keys.is_empty() && asked.visit.puts == 0 && !asked.is_named;
             let lost = Refusal::Restarted(self.config.address.clone());
             return if is_empty { Ok(Vec::new()) } else { Err(lost) };
         }
@@ -142,7 +162,14 @@ impl Node {
             Phase::HandedOut { coordinator, timer } if *coordinator == asked.coordinator => *timer,
             _ => return Err(Refusal::Committing),
         };
-        if attempt.travel.puts != asked.visit.puts {
+        let handed = attempt.travel.handed_to.get(&asked.coordinator.node);
+        if handed.is_some_and(|handed| handed.to.incarnation != asked.coordinator.incarnation) {
+            // What the attempt did there in that life is gone, and the asker cannot know of it.
+            return Err(Refusal::Restarted(asked.coordinator.node.clone()));
+        }
+        let travel = &attempt.travel;
+        let is_stale = asked.is_named && travel.steps != asked.visit.steps;
+        if is_stale || travel.puts != asked.visit.puts {
             return Err(Refusal::LatePut(self.config.address.clone()));
         }
         let mut values = Vec::with_capacity(asked.keys.len());
@@ -164,8 +191,10 @@ impl Node {
         }
         let Some(call) = self.end_call(answer.number) else { return };
         let CallPurpose::Collect { attempt: txn, from, keys } = call.purpose else { return };
-        let Some(attempt) = self.attempts.get_mut(&txn) else { return };
-        let Phase::Preparing(prepare) = &mut attempt.phase else { return };
+        let Some(prepare) = self.preparing(&txn) else { return };
+        if prepare.collecting.get(&from) != Some(&answer.number) {
+            return;
+        }
         match answer.values {
             Ok(values) if values.len() == keys.len() => {
                 prepare.collecting.remove(&from);
@@ -175,7 +204,10 @@ impl Node {
                 self.prepare_on(turn, &txn);
             }
             // What happened there since is to be merged, says the client.
-            Err(_) if prepare.named.remove(&from.node) => {
+            Err(_)
+                if prepare.named.contains(&from.node)
+                    && prepare.merged_again.insert(from.node.clone()) =>
+            {
                 prepare.has_collected = false;
                 prepare.collecting.clear();
                 prepare.to_merge.insert(from.node);
@@ -192,16 +224,17 @@ impl Node {
     pub(super) fn not_collected(
         &mut self,
         turn: &mut Turn<'_>,
+        number: u64,
         txn: &AttemptId,
         from: &Origin,
         keys: &[Key],
     ) {
-        let Some(attempt) = self.attempts.get_mut(txn) else { return };
-        let Phase::Preparing(prepare) = &mut attempt.phase else { return };
-        if !prepare.collecting.remove(from) {
+        let Some(prepare) = self.preparing(txn) else { return };
+        if prepare.collecting.get(from) != Some(&number) {
             return;
         }
-        if keys.is_empty() {
+        prepare.collecting.remove(from);
+        if keys.is_empty() && !prepare.named.contains(&from.node) {
             return self.prepare_on(turn, txn);
         }
         self.give_up_attempt(turn, txn, Refusal::Silent(from.node.clone()));

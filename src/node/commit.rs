@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::attempts::{Phase, Waiter, Wants};
 use super::calls::Continuation;
 use super::effect::{Answer, Effect, End};
-use super::event::Ticket;
+use super::event::Asked;
 use super::ops::Purpose;
 use super::peer::{Address, Token};
 use super::{Ask, Decided, Node, Refusal, Turn};
@@ -24,36 +24,36 @@ impl Node {
     pub(super) fn commit(
         &mut self,
         turn: &mut Turn<'_>,
-        ticket: Ticket,
+        asked: Asked,
         txn: &AttemptId,
         mut named: Vec<Address>,
     ) {
         named.retain(|node| *node != self.config.address && self.config.has_peers);
         let Some(attempt) = self.attempts.get(txn) else {
-            return self.commit_unknown(turn, ticket, txn, named);
+            return self.commit_unknown(turn, asked, txn, named);
         };
         let travel = &attempt.travel;
         match &attempt.phase {
             Phase::Committing { .. } | Phase::Preparing(_) => {}
             Phase::HandedOut { coordinator, .. } => {
                 let to = coordinator.node.clone();
-                return self.forward(turn, ticket, txn, to, named);
+                return self.forward(turn, asked, txn, to, named);
             }
             Phase::Running { .. } => {
                 if let Some(to) = travel.ahead.iter().rfind(|node| !named.contains(node)).cloned() {
-                    return self.forward(turn, ticket, txn, to, named);
+                    return self.forward(turn, asked, txn, to, named);
                 }
                 if !named.is_empty() || !travel.stayed_here() {
                     self.prepare(txn, named);
                 } else if attempt.writes.is_empty() {
                     self.end_read_only(turn, txn);
-                    return turn.reply(ticket, committed(txn, None));
+                    return turn.reply(asked.ticket, committed(txn, None));
                 } else {
                     self.send_commit(turn, txn);
                 }
             }
         }
-        self.wait_for(turn, txn, ticket, Wants::Outcome(txn.clone()));
+        self.wait_for(turn, txn, asked, Wants::Outcome(txn.clone()));
         self.prepare_on(turn, txn);
     }
 
@@ -61,16 +61,16 @@ impl Node {
     fn commit_unknown(
         &mut self,
         turn: &mut Turn<'_>,
-        ticket: Ticket,
+        asked: Asked,
         txn: &AttemptId,
         named: Vec<Address>,
     ) {
         let is_open = !self.ended.is_over(txn) && self.attempts.current(&txn.base()).is_none();
         match named.first().cloned() {
             Some(node) if is_open => {
-                self.ask_for(turn, txn, node, Continuation::Commit(ticket, named));
+                self.ask_for(turn, txn, node, Continuation::Commit(asked, named));
             }
-            _ => self.commit_again(turn, ticket, txn),
+            _ => self.commit_again(turn, asked, txn),
         }
     }
 
@@ -212,6 +212,10 @@ impl Node {
         for waiter in waiters {
             self.timers.cancel(waiter.timer);
             let answer = match waiter.wants {
+                // Another attempt of the id may have committed on another node.
+                Wants::Outcome(asked) if asked != *txn => {
+                    Answer::Undecided { id: asked.to_string(), why: Refusal::Superseded }
+                }
                 Wants::Outcome(asked) => {
                     let id = asked.to_string();
                     Answer::Decided { id, committed: false, why: Some(why.clone()), token: None }
@@ -253,55 +257,59 @@ impl Node {
     }
 
     /// A commit of an attempt that does not run here.
-    fn commit_again(&mut self, turn: &mut Turn<'_>, ticket: Ticket, txn: &AttemptId) {
+    fn commit_again(&mut self, turn: &mut Turn<'_>, asked: Asked, txn: &AttemptId) {
         match self.ended.decided(&txn.base()) {
             Some(Decided::Committed(token)) => {
-                turn.reply(ticket, committed(txn, token.clone()));
+                turn.reply(asked.ticket, committed(txn, token.clone()));
             }
             Some(Decided::Aborted) => {
                 let why = Some(self.why_gone(txn));
                 let id = txn.to_string();
-                turn.reply(ticket, Answer::Decided { id, committed: false, why, token: None });
+                turn.reply(
+                    asked.ticket,
+                    Answer::Decided { id, committed: false, why, token: None },
+                );
             }
-            None => self.settle(turn, ticket, txn),
+            None => self.settle(turn, asked, txn),
         }
     }
 
     /// Finds out how the id of an attempt that does not run here ended; if it has not, ends it as
     /// aborted for good. An id that another attempt still works at is left open.
-    pub(super) fn settle(&mut self, turn: &mut Turn<'_>, ticket: Ticket, txn: &AttemptId) {
+    pub(super) fn settle(&mut self, turn: &mut Turn<'_>, asked: Asked, txn: &AttemptId) {
         let base = txn.base();
         if self.attempts.get(txn).is_some() {
             self.give_up_attempt(turn, txn, Refusal::Undecided);
-            self.wait_for(turn, txn, ticket, Wants::Outcome(txn.clone()));
+            self.wait_for(turn, txn, asked, Wants::Outcome(txn.clone()));
             return;
         }
         if let Some(current) = self.attempts.current(&base).cloned() {
-            if !self.wait_for(turn, &current, ticket, Wants::Outcome(txn.clone())) {
+            if !self.wait_for(turn, &current, asked, Wants::Outcome(txn.clone())) {
                 let why = Refusal::Superseded;
-                turn.reply(ticket, Answer::Undecided { id: txn.to_string(), why });
+                turn.reply(asked.ticket, Answer::Undecided { id: txn.to_string(), why });
             }
             return;
         }
         // Nor is one settled at which an attempt is just about to begin.
         if self.attempts.is_opening(&base) {
             let (id, why) = (txn.to_string(), Refusal::Superseded);
-            return turn.reply(ticket, Answer::Undecided { id, why });
+            return turn.reply(asked.ticket, Answer::Undecided { id, why });
         }
-        let within = Some(self.config.outcome_within);
-        let purpose = Purpose::Settle { ticket, attempt: txn.clone() };
+        let spent = turn.now.elapsed.saturating_sub(asked.at);
+        let within = Some(self.config.outcome_within.saturating_sub(spent));
+        let purpose = Purpose::Settle { asked, attempt: txn.clone() };
         self.ask(turn, Ask::SettleAborted(base), purpose, within);
     }
 
     pub(super) fn settled(
         &mut self,
         turn: &mut Turn<'_>,
-        ticket: Ticket,
+        asked: Asked,
         txn: &AttemptId,
         outcome: &Outcome,
     ) {
         self.note_outcome(turn, &txn.base(), outcome);
-        self.commit_again(turn, ticket, txn);
+        self.commit_again(turn, asked, txn);
     }
 
     /// Learns how an id ended. A commit that is news here (sent by an incarnation that died before it

@@ -22,6 +22,14 @@ pub struct Now {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 
+/// A request for an outcome, which may have to go to several places before it is answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) ticket: Ticket,
+    /// When it came. It is answered in time, wherever it went.
+    pub(super) at: Duration,
+}
+
 /// Names something that was asked of the store until its result is handed in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OpId(pub u64);

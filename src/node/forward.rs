@@ -3,7 +3,7 @@
 
 use super::calls::CallPurpose;
 use super::effect::{Answer, Effect};
-use super::event::Ticket;
+use super::event::{Asked, Ticket};
 use super::peer::{Address, Forward, Forwarded, PeerMessage};
 use super::{Node, Refusal, Turn};
 use crate::txn::AttemptId;
@@ -17,15 +17,15 @@ impl Node {
     pub(super) fn forward(
         &mut self,
         turn: &mut Turn<'_>,
-        ticket: Ticket,
+        asked: Asked,
         txn: &AttemptId,
         to: Address,
         addresses: Vec<Address>,
     ) {
-        let hops = self.peer_tickets.get(&ticket).map_or(0, |asked| asked.hops);
+        let hops = self.peer_tickets.get(&asked.ticket).map_or(0, |peer| peer.hops);
         if hops >= HOPS_MAX {
             let id = txn.to_string();
-            return turn.reply(ticket, Answer::Undecided { id, why: Refusal::Undecided });
+            return turn.reply(asked.ticket, Answer::Undecided { id, why: Refusal::Undecided });
         }
         let number = self.calls.next();
         let message = PeerMessage::Forward(Forward {
@@ -35,7 +35,7 @@ impl Node {
             addresses,
             hops: hops + 1,
         });
-        let purpose = CallPurpose::Forward { ticket, attempt: txn.clone() };
+        let purpose = CallPurpose::Forward { asked, attempt: txn.clone() };
         self.call(turn, number, to, message, purpose);
     }
 
@@ -51,7 +51,8 @@ impl Node {
         let ticket = Ticket(FIRST_PEER_TICKET | self.calls.next());
         let (txn, addresses) = (asked.attempt.clone(), asked.addresses.clone());
         self.peer_tickets.insert(ticket, asked);
-        self.commit(turn, ticket, &txn, addresses);
+        let asked = Asked { ticket, at: turn.now.elapsed };
+        self.commit(turn, asked, &txn, addresses);
     }
 
     /// Sends answers to commits that other nodes asked for back to them.
@@ -81,13 +82,13 @@ impl Node {
             return;
         }
         let Some(call) = self.end_call(answer.number) else { return };
-        let CallPurpose::Forward { ticket, attempt } = call.purpose else { return };
+        let CallPurpose::Forward { asked, attempt } = call.purpose else { return };
         let id = attempt.to_string();
         let why = answer.why.map(|why| Refusal::Elsewhere(call.to, why));
         let answer = match answer.committed {
             Some(committed) => Answer::Decided { id, committed, why, token: None },
             None => Answer::Undecided { id, why: Refusal::Undecided },
         };
-        turn.reply(ticket, answer);
+        turn.reply(asked.ticket, answer);
     }
 }

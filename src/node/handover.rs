@@ -170,7 +170,9 @@ impl Node {
         if let Some(node) = attempt.travel.restarted(&me, &view) {
             return Err(Refusal::Restarted(node));
         }
-        attempt.travel.ahead.retain(|node| node != from);
+        // It has come back from wherever it has been, also from nodes that went on to others.
+        let has_been_on = |node: &Address| view.visited.iter().any(|v| v.origin.node == *node);
+        attempt.travel.ahead.retain(|node| node != from && !has_been_on(node));
         match attempt.travel.order(&me, &view) {
             Order::Known => return Ok(()),
             Order::Newer => {
@@ -184,6 +186,10 @@ impl Node {
             }
         }
         attempt.travel.add(&me, &view, attempt.writes.keys());
+        if attempt.travel.steps > 0 {
+            // Whoever went on from here before does not have this.
+            attempt.travel.steps += 1;
+        }
         Ok(())
     }
 
@@ -191,7 +197,7 @@ impl Node {
         match then {
             Continuation::Reply(ticket) => turn.reply(ticket, Answer::Continued),
             Continuation::Merged(node) => self.merged_for_commit(turn, txn, &node),
-            Continuation::Commit(ticket, addresses) => self.commit(turn, ticket, txn, addresses),
+            Continuation::Commit(asked, addresses) => self.commit(turn, asked, txn, addresses),
         }
     }
 
@@ -214,7 +220,7 @@ impl Node {
         match then {
             Continuation::Reply(ticket) => turn.reply(ticket, Answer::Refused(why)),
             Continuation::Merged(_) => {}
-            Continuation::Commit(ticket, _) => self.settle(turn, ticket, txn),
+            Continuation::Commit(asked, _) => self.settle(turn, asked, txn),
         }
     }
 }

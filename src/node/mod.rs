@@ -59,6 +59,7 @@ use values::{Absent, Values};
 
 pub use config::NodeConfig;
 pub use effect::{Answer, Ask, Effect, End, ReadValue, Source};
+use event::Asked;
 pub use event::{Event, Now, OpId, StoreResult, Ticket};
 pub use peer::{
     Address, Batch, Collect, Collected, Forward, Forwarded, HandOver, HandedOver, Holder, Origin,
@@ -194,7 +195,8 @@ impl Node {
             Event::Put { ticket, txn: Some(txn), writes } => self.put(turn, ticket, &txn, writes),
             Event::Put { ticket, txn: None, writes } => self.put_alone(turn, ticket, writes),
             Event::Commit { ticket, txn, addresses } => {
-                self.commit(turn, ticket, &txn, addresses);
+                let asked = Asked { ticket, at: turn.now.elapsed };
+                self.commit(turn, asked, &txn, addresses);
             }
             Event::Abort { ticket, txn } => self.abort(turn, ticket, &txn),
             Event::Continue { ticket, txn, upstream } => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 
 use super::effect::{Ask, ReadValue};
-use super::event::{OpId, Ticket};
+use super::event::{Asked, OpId, Ticket};
 use super::get::Get;
 use super::refusal::Refusal;
 use super::session::Waiting;
@@ -35,7 +35,7 @@ pub(super) enum Purpose {
     /// To decide an attempt.
     Commit { attempt: AttemptId },
     /// To tell how an id ended of which nothing is known here.
-    Settle { ticket: Ticket, attempt: AttemptId },
+    Settle { asked: Asked, attempt: AttemptId },
     /// To end an attempt that cannot go on, of which other nodes know.
     GiveUp { attempt: AttemptId, why: Refusal },
     /// To begin when a commit of another node can be read.

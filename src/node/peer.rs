@@ -183,6 +183,9 @@ pub struct Collect {
     pub visit: Visit,
     /// Which of the values are needed.
     pub keys: Vec<Key>,
+    /// The client has named the node: what happened there since has to be merged, also if nothing was
+    /// written.
+    pub is_named: bool,
 }
 
 /// The answer to [`Collect`].

@@ -5,7 +5,7 @@
 
 use super::attempts::{Attempt, Phase, Waiter, Wants};
 use super::effect::Answer;
-use super::event::Ticket;
+use super::event::{Asked, Ticket};
 use super::ops::Purpose;
 use super::travel::Travel;
 use super::{Ask, Decided, Node, Refusal, Timer, Turn};
@@ -131,7 +131,8 @@ impl Node {
         let Some(current) = self.attempts.current(base).cloned() else {
             return false;
         };
-        self.wait_for(turn, &current, ticket, Wants::Start(base.clone()))
+        let asked = Asked { ticket, at: turn.now.elapsed };
+        self.wait_for(turn, &current, asked, Wants::Start(base.clone()))
     }
 
     fn fence(&mut self, turn: &mut Turn<'_>, base: &BaseId) {
@@ -145,7 +146,7 @@ impl Node {
         &mut self,
         turn: &Turn<'_>,
         attempt: &AttemptId,
-        ticket: Ticket,
+        asked: Asked,
         wants: Wants,
     ) -> bool {
         let within = match wants {
@@ -156,7 +157,8 @@ impl Node {
             return false;
         };
         let Some(waiters) = entry.phase.waiters() else { return false };
-        let at = turn.now.elapsed + within;
+        let Asked { ticket, at: since } = asked;
+        let at = (since + within).max(turn.now.elapsed);
         let timer = self.timers.set(at, Timer::Waiter(attempt.clone(), ticket));
         waiters.push(Waiter { ticket, wants, timer });
         true

@@ -35,8 +35,8 @@ impl Node {
                 Ask::Commit(batch),
                 StoreResult::Decided(Ok(outcome)),
             ) => self.commit_decided(turn, &attempt, outcome, batch),
-            (Purpose::Settle { ticket, attempt }, _, StoreResult::Decided(Ok(outcome))) => {
-                self.settled(turn, ticket, &attempt, &outcome);
+            (Purpose::Settle { asked, attempt }, _, StoreResult::Decided(Ok(outcome))) => {
+                self.settled(turn, asked, &attempt, &outcome);
             }
             (Purpose::Start { ticket, base }, _, StoreResult::Outcome(Ok(outcome))) => {
                 self.start_outcome(turn, ticket, base, outcome);
@@ -104,10 +104,10 @@ impl Node {
     pub(super) fn give_up(&mut self, turn: &mut Turn<'_>, id: OpId) {
         let Some(op) = self.close(id) else { return };
         match op.purpose {
-            Purpose::Settle { ticket, attempt } => {
+            Purpose::Settle { asked, attempt } => {
                 let why = super::Refusal::Undecided;
                 let id = attempt.to_string();
-                turn.reply(ticket, super::Answer::Undecided { id, why });
+                turn.reply(asked.ticket, super::Answer::Undecided { id, why });
             }
             Purpose::Start { ticket, base } => {
                 self.attempts.end_opening(&base);

@@ -234,6 +234,7 @@ pub(super) fn encode_collect(asked: &Collect, reply_to: &str) -> Vec<u8> {
         node: asked.coordinator.node.to_string(),
         incarnation: asked.coordinator.incarnation.to_string(),
         visit: Some(wire_visit(&asked.visit)),
+        named: asked.is_named,
         ..AftCommitRequest::default()
     }
     .encode_to_vec()
@@ -294,6 +295,7 @@ pub(super) fn decode_commit_request(message: Bytes) -> Result<PeerMessage, BadMe
             number: request.number,
             attempt,
             visit: visit(&request.visit.unwrap_or_default()),
+            is_named: request.named,
             keys: record.write_set.iter().map(|text| key(text)).collect::<Result<_, _>>()?,
         }),
         CommitStep::Over => {
@@ -447,6 +449,7 @@ mod tests {
             attempt: attempt.clone(),
             visit: Visit { origin: origin("10.0.0.8"), steps: 2, puts: 1 },
             keys: vec![key("k").unwrap()],
+            is_named: true,
         };
         let bytes = encode_collect(&collect, &reply_to);
         assert_eq!(decode_commit_request(bytes.into()), Ok(PeerMessage::Collect(collect)));

@@ -93,9 +93,10 @@ async fn tend(store: Arc<dyn Storage>) {
 
 async fn clear_up(store: Arc<dyn Storage>, worker: Handle) {
     sleep(store.lands_within().unwrap_or_default()).await;
+    let clock = Clock::start();
     let mut trouble = Trouble::new("cannot clear up behind an earlier run");
     loop {
-        if let Some(commits) = trouble.note(store.clear_up().await) {
+        if let Some(commits) = trouble.note(store.clear_up(clock.now().wall_ns).await) {
             if !commits.is_empty() {
                 tracing::info!(commits = commits.len(), "found commits of an earlier run");
                 worker.send(Command::Learned(commits));

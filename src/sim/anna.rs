@@ -218,9 +218,9 @@ impl Anna {
         self.followed = position;
     }
 
-    pub(super) fn clear_up(&mut self) {
+    pub(super) fn clear_up(&mut self, wall_ns: u64) {
         let Some(store) = self.store.clone() else { return };
-        self.running.push(Box::pin(async move { Ended::ClearedUp(store.clear_up().await) }));
+        self.running.push(Box::pin(async move { Ended::ClearedUp(store.clear_up(wall_ns).await) }));
     }
 
     /// Lets everything run as far as it can. Answers what has ended, and the calls that were made.

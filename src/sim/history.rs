@@ -136,11 +136,13 @@ pub struct History {
 }
 
 impl History {
-    /// Ids of which some client was told that they committed.
+    /// Ids of which some client was told that they committed, with something written.
     pub(super) fn told_committed(&self) -> BTreeSet<BaseId> {
         let was_told = |told: &Told| told.verdict == Verdict::Committed;
         let told = self.attempts.iter().filter(|a| a.verdicts.iter().any(was_told));
-        told.filter_map(|attempt| Some(attempt.id.as_ref()?.base())).collect()
+        let ids = told.filter_map(|attempt| Some(attempt.id.as_ref()?.base()));
+        // Those may have been told of an attempt that had nothing to write.
+        ids.filter(|id| !self.without_effect.contains(id)).collect()
     }
 
     /// Keys read and answered.

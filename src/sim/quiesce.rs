@@ -58,16 +58,20 @@ impl World<'_> {
     /// Every commit is visible on every node, except to clocks that are far behind its timestamp.
     fn look_everywhere(&mut self) {
         let told = self.history.told_committed();
+        let follows_all = self.options.store == StoreKind::Conditional && self.options.nodes > 1;
         for site in 0..self.sites.len() {
             let believed = self.believes_to(site).saturating_sub(CLOCK_SLACK_NS);
             let address = self.address(site);
             let mut versions: BTreeMap<Key, Version> = BTreeMap::new();
             for landed in &self.history.landed {
                 let commit = &landed.commit;
-                // On Anna a commit of which nobody was told may stand in no log, until somebody asks.
-                if self.options.store == StoreKind::Anna
-                    && !told.contains(&commit.version.writer.base())
-                {
+                // Somebody who died may have sent it long ago.
+                if landed.at + SPREADS_WITHIN > self.elapsed {
+                    continue;
+                }
+                // A commit of which nobody was told may stand in no log on Anna, and a node that is alone
+                // looks into the log only when it starts: such a commit is found when somebody asks.
+                if !follows_all && !told.contains(&commit.version.writer.base()) {
                     continue;
                 }
                 if commit.replica != address && commit.version.timestamp.0 > believed {

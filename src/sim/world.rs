@@ -192,7 +192,8 @@ impl<'a> World<'a> {
             }
             Happening::Follow { site, life } if self.lives(site, life) => self.follow(site),
             Happening::ClearUp { site, life } if self.lives(site, life) => {
-                self.with_anna(site, super::anna::Anna::clear_up);
+                let wall_ns = self.now(site).wall_ns;
+                self.with_anna(site, |anna| anna.clear_up(wall_ns));
             }
             Happening::Thaw { site, life } if self.lives(site, life) => self.thaw(site),
             // Meant for a node that is dead.

@@ -158,8 +158,10 @@ pub trait Storage: Send + Sync + 'static {
     }
 
     /// Clears up behind dead processes: takes over their logs and deletes what nobody will need. To be
-    /// called once [`lands_within`](Self::lands_within) has passed, until it succeeds. Answers commits that they left and that were not in the log before.
-    async fn clear_up(&self) -> Result<Vec<Arc<Commit>>, StorageError> {
+    /// called once [`lands_within`](Self::lands_within) has passed, until it succeeds. Answers commits
+    /// that they left and that were not in the log before. `wall_ns` is the time, in nanoseconds since
+    /// the Unix epoch: what commits ahead of it overwrote is kept.
+    async fn clear_up(&self, _wall_ns: u64) -> Result<Vec<Arc<Commit>>, StorageError> {
         Ok(Vec::new())
     }
 

@@ -38,8 +38,10 @@ ours = pytest.mark.skipif(
 class Server:
     """`aft anna-server`, or the Anna that the environment names."""
 
-    def __init__(self, data: Path | None = None) -> None:
+    def __init__(self, data: Path | None = None, on: Sequence[str] = (), ip: str = IP) -> None:
+        self.on = on
         self.options = ["--threads", "3", "--routing-threads", "2", "--admin", "127.0.0.1:0"]
+        self.options += [] if EXTERNAL else ["--ip", ip]
         if data:
             self.options += ["--data-dir", str(data)]
         self.offset = "free"
@@ -51,7 +53,7 @@ class Server:
 
     def start(self) -> None:
         """Starts it, where it was before if it ran before."""
-        command = [BINARY, "anna-server", "--port-offset", self.offset, *self.options]
+        command = [*self.on, BINARY, "anna-server", "--port-offset", self.offset, *self.options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout
         ready = self.process.stdout.readline()

@@ -8,10 +8,12 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from anna import Reader, Server, storage
+from cluster import Cluster, on_this_machine
 from daemon import Daemon
 from wire import Raw
 
@@ -26,18 +28,27 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture
-def start(place: Path) -> Iterator[Callable[..., Daemon]]:
-    """Starts daemons; all of them are gone afterwards."""
+def launch(place: Path) -> Iterator[Callable[..., Daemon]]:
+    """Starts daemons and does not wait for them; all of them are gone afterwards."""
     started: list[Daemon] = []
 
-    def start_one(*arguments: str, name: str = "", data: Path | None = None) -> Daemon:
-        daemon = Daemon(place, arguments, {}, name, data)
-        started.append(daemon)
-        return daemon.wait_until_ready()
+    def launch_one(*arguments: str, **how: Any) -> Daemon:
+        started.append(Daemon(place, arguments, {}, **how))
+        return started[-1]
 
-    yield start_one
+    yield launch_one
     for daemon in started:
         daemon.kill()
+
+
+@pytest.fixture
+def start(launch: Callable[..., Daemon]) -> Callable[..., Daemon]:
+    """Starts daemons; all of them are gone afterwards."""
+
+    def start_one(*arguments: str, name: str = "", data: Path | None = None) -> Daemon:
+        return launch(*arguments, name=name, data=data).wait_until_ready()
+
+    return start_one
 
 
 @pytest.fixture
@@ -57,6 +68,26 @@ def server(place: Path) -> Iterator[Server]:
     server = Server(place / "anna")
     yield server
     server.kill()
+
+
+@pytest.fixture
+def cluster_of(launch: Callable[..., Daemon], server: Server) -> Iterator[Callable[..., Cluster]]:
+    """Starts so many nodes on the store, each with the options given."""
+    made: list[Cluster] = []
+
+    def cluster_of(count: int, *options: str) -> Cluster:
+        made.append(Cluster(launch, server, on_this_machine(count), *options))
+        return made[-1]
+
+    yield cluster_of
+    for cluster in made:
+        cluster.close()
+
+
+@pytest.fixture
+def cluster(cluster_of: Callable[..., Cluster]) -> Cluster:
+    """Three nodes that tell each other of commits."""
+    return cluster_of(3)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
 class Daemon:
     """One daemon, with its sockets in `ipc` and its store in `data` below a directory.
 
-    Those with another `name` have sockets of their own.
+    Those with another `name` have sockets of their own. `on` is a command that runs commands, elsewhere.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class Daemon:
         environment: Mapping[str, str],
         name: str = "",
         data: Path | None = None,
+        on: Sequence[str] = (),
     ) -> None:
         self.arguments = tuple(arguments)
         self.ipc, self.data = place / (name + "ipc"), data or place / "data"
@@ -45,7 +46,7 @@ class Daemon:
         given = ["--ipc-dir", str(self.ipc), "--data-dir", str(self.data), "--admin", "127.0.0.1:0"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [BINARY, "sidecar", *given, *arguments],
+                [*on, BINARY, "sidecar", *given, *arguments],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

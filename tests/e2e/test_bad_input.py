@@ -15,7 +15,6 @@ from subprocess import PIPE
 
 import pytest
 import zmq
-from aft._wire import aft_pb2 as aft
 from aft._wire import anna_pb2 as anna
 
 from daemon import Daemon, run, until
@@ -72,8 +71,7 @@ def whole_request(raw: Raw, kind: str) -> bytes:
     if kind == "commit":
         return raw.commit_request("some-id")
     if kind == "continue":
-        request = aft.MetadataRequest(tid="some-id", responseAddress=raw.address("continue"))
-        return request.SerializeToString()
+        return raw.go_on_request("some-id", "10.9.8.7")
     keys = raw.request(kind, None)
     for number in range(3):
         keys.tuples.add(key=f"k{number}", lattice_type=anna.LWW, payload=lww(b"v"))

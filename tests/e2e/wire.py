@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import os
 from collections.abc import Mapping, Sequence
@@ -59,21 +60,38 @@ class Raw:
         self.push[kind].send(message)
         return self.receive(kind, seconds)
 
-    def start(self, base: str | None = None) -> aft.TransactionTag:
-        address = self.address("start")
-        return tag(self.call("start", (f"{address}~{base}" if base else address).encode()))
+    def start(self, base: str | None = None, *after: bytes) -> aft.TransactionTag:
+        """Begins a transaction that sees the commits whose tokens are in `after`."""
+        return tag(self.call("start", self.start_request(base, *after)))
 
-    def commit(self, tid: str) -> aft.TransactionTag:
-        return tag(self.call("commit", self.commit_request(tid)))
+    def start_request(self, base: str | None, *after: bytes) -> bytes:
+        tokens = [base64.urlsafe_b64encode(token).decode().rstrip("=") for token in after]
+        parts = [self.address("start"), *([base or "", *tokens] if base or tokens else [])]
+        return "~".join(parts).encode()
+
+    def commit(self, tid: str, *addresses: str) -> aft.TransactionTag:
+        """Commits, with the branches that ended at the nodes `addresses`."""
+        return tag(self.call("commit", self.commit_request(tid, *addresses)))
 
     def abort(self, tid: str) -> aft.TransactionTag:
         return tag(self.call("abort", f"{tid}~{self.address('abort')}".encode()))
 
-    def go_on(self, tid: str, upstream: str) -> bytes:
+    def go_on(self, tid: str, *upstream: str) -> str:
+        """Continues from nodes. Answers the first reason why not, or nothing."""
+        for node in upstream:
+            address, *refusal = self.call("continue", self.go_on_request(tid, node)).decode().split("~")
+            assert address
+            if refusal:
+                number, *why = refusal
+                assert int(number) != anna.NO_ERROR
+                return "~".join(why)
+        return ""
+
+    def go_on_request(self, tid: str, upstream: str) -> bytes:
         request = aft.MetadataRequest(
             tid=tid, responseAddress=self.address("continue"), address=upstream
         )
-        return self.call("continue", request.SerializeToString())
+        return request.SerializeToString()
 
     def get_response(self, keys: Sequence[str], tid: str | None = None) -> anna.KeyResponse:
         request = self.request("get", tid)
@@ -111,8 +129,8 @@ class Raw:
         tuples = self.get_response(keys, tid).tuples
         return {item.key: anna.LWWValue.FromString(item.payload) for item in tuples}
 
-    def commit_request(self, tid: str) -> bytes:
-        request = aft.CommitRequest(tid=tid, responseAddress=self.address("commit"))
+    def commit_request(self, tid: str, *addresses: str) -> bytes:
+        request = aft.CommitRequest(tid=tid, responseAddress=self.address("commit"), addresses=addresses)
         return request.SerializeToString()
 
     def request(self, kind: str, tid: str | None) -> anna.KeyRequest:

@@ -19,10 +19,11 @@ LOG_STATE_VOID: LogState
 RUNNING: TransactionStatus
 
 class AftCommitRequest(_message.Message):
-    __slots__ = ["addresses", "hops", "incarnation", "node", "number", "record", "responseAddress", "step", "visit"]
+    __slots__ = ["addresses", "hops", "incarnation", "named", "node", "number", "record", "responseAddress", "step", "visit"]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     HOPS_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    NAMED_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     RECORD_FIELD_NUMBER: _ClassVar[int]
@@ -32,13 +33,14 @@ class AftCommitRequest(_message.Message):
     addresses: _containers.RepeatedScalarFieldContainer[str]
     hops: int
     incarnation: str
+    named: bool
     node: str
     number: int
     record: TransactionRecord
     responseAddress: str
     step: CommitStep
     visit: Visit
-    def __init__(self, record: _Optional[_Union[TransactionRecord, _Mapping]] = ..., responseAddress: _Optional[str] = ..., step: _Optional[_Union[CommitStep, str]] = ..., number: _Optional[int] = ..., node: _Optional[str] = ..., incarnation: _Optional[str] = ..., visit: _Optional[_Union[Visit, _Mapping]] = ..., hops: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, record: _Optional[_Union[TransactionRecord, _Mapping]] = ..., responseAddress: _Optional[str] = ..., step: _Optional[_Union[CommitStep, str]] = ..., number: _Optional[int] = ..., node: _Optional[str] = ..., incarnation: _Optional[str] = ..., visit: _Optional[_Union[Visit, _Mapping]] = ..., hops: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ..., named: bool = ...) -> None: ...
 
 class AftCommitResponse(_message.Message):
     __slots__ = ["error", "number", "status", "step", "values"]
@@ -55,18 +57,20 @@ class AftCommitResponse(_message.Message):
     def __init__(self, number: _Optional[int] = ..., error: _Optional[str] = ..., values: _Optional[_Iterable[bytes]] = ..., status: _Optional[_Union[TransactionStatus, str]] = ..., step: _Optional[_Union[CommitStep, str]] = ...) -> None: ...
 
 class AftQuery(_message.Message):
-    __slots__ = ["incarnation", "key", "number", "responseAddress", "tid"]
+    __slots__ = ["incarnation", "key", "number", "puts", "responseAddress", "tid"]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
+    PUTS_FIELD_NUMBER: _ClassVar[int]
     RESPONSEADDRESS_FIELD_NUMBER: _ClassVar[int]
     TID_FIELD_NUMBER: _ClassVar[int]
     incarnation: str
     key: str
     number: int
+    puts: int
     responseAddress: str
     tid: str
-    def __init__(self, key: _Optional[str] = ..., tid: _Optional[str] = ..., responseAddress: _Optional[str] = ..., number: _Optional[int] = ..., incarnation: _Optional[str] = ...) -> None: ...
+    def __init__(self, key: _Optional[str] = ..., tid: _Optional[str] = ..., responseAddress: _Optional[str] = ..., number: _Optional[int] = ..., incarnation: _Optional[str] = ..., puts: _Optional[int] = ...) -> None: ...
 
 class AftResponse(_message.Message):
     __slots__ = ["data", "found", "key", "number", "pointer", "tid"]
@@ -232,7 +236,7 @@ class TransactionList(_message.Message):
     def __init__(self, records: _Optional[_Iterable[_Union[TransactionRecord, _Mapping]]] = ..., origin: _Optional[str] = ..., incarnation: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., inLogTo: _Optional[int] = ..., resend: bool = ...) -> None: ...
 
 class TransactionRecord(_message.Message):
-    __slots__ = ["commits", "depth", "error", "fresh", "held", "id", "incarnation", "missing", "readSet", "reads", "replicaId", "status", "timestamp", "visited", "writeSet"]
+    __slots__ = ["commits", "depth", "error", "fresh", "held", "id", "incarnation", "missing", "number", "readSet", "reads", "replicaId", "status", "timestamp", "visited", "writeSet"]
     class ReadSetEntry(_message.Message):
         __slots__ = ["key", "value"]
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -248,6 +252,7 @@ class TransactionRecord(_message.Message):
     ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     MISSING_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     READSET_FIELD_NUMBER: _ClassVar[int]
     READS_FIELD_NUMBER: _ClassVar[int]
     REPLICAID_FIELD_NUMBER: _ClassVar[int]
@@ -263,6 +268,7 @@ class TransactionRecord(_message.Message):
     id: str
     incarnation: str
     missing: _containers.RepeatedScalarFieldContainer[str]
+    number: int
     readSet: _containers.ScalarMap[str, str]
     reads: _containers.RepeatedCompositeFieldContainer[ReadVersion]
     replicaId: str
@@ -270,7 +276,7 @@ class TransactionRecord(_message.Message):
     timestamp: int
     visited: _containers.RepeatedCompositeFieldContainer[Visit]
     writeSet: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[str] = ..., timestamp: _Optional[int] = ..., status: _Optional[_Union[TransactionStatus, str]] = ..., replicaId: _Optional[str] = ..., writeSet: _Optional[_Iterable[str]] = ..., readSet: _Optional[_Mapping[str, str]] = ..., fresh: _Optional[_Iterable[int]] = ..., error: _Optional[str] = ..., incarnation: _Optional[str] = ..., reads: _Optional[_Iterable[_Union[ReadVersion, _Mapping]]] = ..., commits: _Optional[_Iterable[_Union[TransactionRecord, _Mapping]]] = ..., missing: _Optional[_Iterable[str]] = ..., held: _Optional[_Iterable[_Union[HeldWrite, _Mapping]]] = ..., visited: _Optional[_Iterable[_Union[Visit, _Mapping]]] = ..., depth: _Optional[int] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., timestamp: _Optional[int] = ..., status: _Optional[_Union[TransactionStatus, str]] = ..., replicaId: _Optional[str] = ..., writeSet: _Optional[_Iterable[str]] = ..., readSet: _Optional[_Mapping[str, str]] = ..., fresh: _Optional[_Iterable[int]] = ..., error: _Optional[str] = ..., incarnation: _Optional[str] = ..., reads: _Optional[_Iterable[_Union[ReadVersion, _Mapping]]] = ..., commits: _Optional[_Iterable[_Union[TransactionRecord, _Mapping]]] = ..., missing: _Optional[_Iterable[str]] = ..., held: _Optional[_Iterable[_Union[HeldWrite, _Mapping]]] = ..., visited: _Optional[_Iterable[_Union[Visit, _Mapping]]] = ..., depth: _Optional[int] = ..., number: _Optional[int] = ...) -> None: ...
 
 class TransactionTag(_message.Message):
     __slots__ = ["address", "detail", "error", "id", "status", "token"]

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from aft import _attempt, _core
 from aft._attempt import Attempt, Value
+from aft._effects import Flow
 from aft._flows import Settings
 from aft._ipc import IpcDir
 from aft.aio._drive import AsyncDriver
@@ -17,6 +18,7 @@ from aft.aio._transaction import AsyncTransaction, AsyncTransactionScope
 from aft.errors import OutcomeUnknown
 from aft.policy import RetryPolicy
 from aft.results import Outcome, Result
+from aft.tokens import Tokens
 
 T = TypeVar("T")
 
@@ -46,13 +48,32 @@ class AsyncClient:
         client._driver = driver
         return client
 
-    def transaction(self, id: str | None = None) -> AsyncTransactionScope:  # noqa: A002
+    def transaction(
+        self,
+        id: str | None = None,  # noqa: A002
+        *,
+        after: Tokens = (),
+    ) -> AsyncTransactionScope:
         """Begin a transaction: ``async with client.transaction() as txn``; see `aft.Client`."""
-        return AsyncTransactionScope(self._driver, lambda: _core.opened(self._settings, id))
+        return AsyncTransactionScope(self._driver, lambda: _core.opened(self._settings, id, after))
 
-    def join(self, attempt: str, node: str) -> AsyncTransactionScope:
-        """Go on with a transaction that another function left with ``hand_over``."""
-        return AsyncTransactionScope(self._driver, lambda: _core.joined(self._settings, attempt, node))
+    def step(
+        self,
+        tokens: Tokens | None = None,
+        *,
+        id: str | None = None,  # noqa: A002
+        after: Tokens = (),
+    ) -> AsyncTransactionScope:
+        """Run one of several functions of a transaction; see `aft.Client.step`."""
+
+        def opening() -> Flow[Attempt]:
+            return _core.step_opened(self._settings, tokens, id, after)
+
+        return AsyncTransactionScope(self._driver, opening, hands_on=True)
+
+    def join(self, tokens: Tokens) -> AsyncTransactionScope:
+        """Run the last function of a transaction; see `aft.Client.join`."""
+        return AsyncTransactionScope(self._driver, lambda: _core.joined(self._settings, tokens))
 
     async def run(
         self,
@@ -60,6 +81,7 @@ class AsyncClient:
         *,
         retries: int | RetryPolicy | None = None,
         id: str | None = None,  # noqa: A002
+        after: Tokens = (),
         deadline: float = _core.RUN_DEADLINE_S,
     ) -> Result[T]:
         """Run a coroutine function until it has committed once; see `aft.Client.run`."""
@@ -67,8 +89,20 @@ class AsyncClient:
         def call(attempt: Attempt) -> Awaitable[T]:
             return function(AsyncTransaction(self._driver, attempt))
 
-        done = await self._driver.drive(_core.ran(self._settings, call, retries, id, deadline))
-        return Result(done.id, done.value, done.replayed, done.attempts)
+        done = await self._driver.drive(_core.ran(self._settings, call, retries, id, after, deadline))
+        return Result(done.id, done.value, done.replayed, done.attempts, done.token)
+
+    async def run_dag(
+        self,
+        dag: Callable[[str], Awaitable[T]],
+        *,
+        retries: int | RetryPolicy | None = None,
+        id: str | None = None,  # noqa: A002
+        deadline: float = _core.RUN_DEADLINE_S,
+    ) -> Result[T]:
+        """Run functions on several nodes as one transaction; see `aft.Client.run_dag`."""
+        done = await self._driver.drive(_core.dag_ran(self._settings, dag, retries, id, deadline))
+        return Result(done.id, done.value, done.replayed, done.attempts, done.token)
 
     async def resolve(self, what: str | OutcomeUnknown, *, deadline: float | None = None) -> Outcome:
         """Find out how a transaction ended; see `aft.Client.resolve`."""

@@ -8,6 +8,7 @@ from types import TracebackType
 from aft._attempt import Attempt, Value
 from aft._effects import Flow
 from aft.aio._drive import AsyncDriver
+from aft.tokens import Token, Tokens
 
 
 class AsyncTransaction:
@@ -29,8 +30,13 @@ class AsyncTransaction:
 
     @property
     def node(self) -> str:
-        """The node where it began."""
+        """The node where it runs now."""
         return self._attempt.node
+
+    @property
+    def token(self) -> Token:
+        """What to hand on when the block has ended; see `aft.Transaction.token`."""
+        return self._attempt.token
 
     async def get(self, key: str) -> bytes | None:
         """Read one key; ``None`` if it has no value."""
@@ -51,28 +57,24 @@ class AsyncTransaction:
         """
         await self._driver.drive(self._attempt.put(writes))
 
-    async def commit(self, addresses: Iterable[str] = ()) -> None:
-        """Let the writes take effect now, rather than at the end of the ``async with`` block."""
-        await self._driver.drive(self._attempt.commit(addresses))
+    async def commit(self, also: Tokens = ()) -> Token:
+        """Let the writes take effect now; see `aft.Transaction.commit`."""
+        return await self._driver.drive(self._attempt.commit(also))
 
     async def abort(self) -> None:
         """Give the writes up."""
         await self._driver.drive(self._attempt.abort())
 
-    def hand_over(self) -> tuple[str, str]:
-        """Leave the transaction to another function, which goes on with ``AsyncClient.join``.
-
-        Returns what that function needs: the attempt's name and its node.
-        """
-        return self._attempt.hand_over()
-
 
 class AsyncTransactionScope:
-    """``async with client.transaction() as txn``: commits at the end, aborts if the block raises."""
+    """What ``async with client.transaction() as txn`` enters, and how it is left."""
 
-    def __init__(self, driver: AsyncDriver, opening: Callable[[], Flow[Attempt]]) -> None:
+    def __init__(
+        self, driver: AsyncDriver, opening: Callable[[], Flow[Attempt]], *, hands_on: bool = False
+    ) -> None:
         self._driver = driver
         self._opening = opening
+        self._hands_on = hands_on
         self._attempt: Attempt | None = None
 
     async def __aenter__(self) -> AsyncTransaction:
@@ -86,4 +88,4 @@ class AsyncTransactionScope:
         trace: TracebackType | None,
     ) -> None:
         if self._attempt is not None:
-            await self._driver.drive(self._attempt.leave(error))
+            await self._driver.drive(self._attempt.leave(error, self._hands_on))

@@ -16,6 +16,7 @@ from aft.aio import AsyncClient
 from aft.aio._drive import AsyncDriver
 from aft.client import Client
 from aft.results import Outcome
+from aft.testing._cluster import Cluster
 from aft.testing._faults import Fault, Killed, Plan
 from aft.testing._node import Node, tag
 
@@ -42,47 +43,50 @@ class FakeAft:
     {'stock': b'0'}
     """
 
-    def __init__(self, values: Mapping[str, bytes] | None = None) -> None:
+    def __init__(self, values: Mapping[str, bytes] | None = None, *, nodes: int = 1) -> None:
+        """Hold ``values`` to begin with. With several ``nodes`` it is as many sidecars on one store."""
         self._lock = threading.Lock()
-        self._node = Node()
+        self._cluster = Cluster()
+        self._nodes = [Node(self._cluster, f"127.0.0.{number}") for number in range(1, nodes + 1)]
         self._plans: list[Plan] = []
         self._dead: set[str | None] = set()
         self._now_s = 0.0
         #: How often each kind of request arrived, such as ``requests["commit"]``.
         self.requests = {kind.value: 0 for kind in Kind}
         if values:
-            self._node.versions.commit(dict(values))
+            self._cluster.versions.commit(dict(values))
 
-    def client(self, *, deadline: float = _core.DEADLINE_S) -> Client:
-        """Make a client of this sidecar."""
-        return Client._over(Driver(_Exchange(self), self._pass), self._settings(deadline))
+    def client(self, node: int = 0, *, deadline: float = _core.DEADLINE_S) -> Client:
+        """Make a client of this sidecar, or of one of them, counted from 0."""
+        exchange = _Exchange(self, self._nodes[node])
+        return Client._over(Driver(exchange, self._pass), self._settings(deadline))
 
-    def async_client(self, *, deadline: float = _core.DEADLINE_S) -> AsyncClient:
-        """Make an asyncio client of this sidecar."""
-        driver = AsyncDriver(_AsyncExchange(self), self._pass_async)
+    def async_client(self, node: int = 0, *, deadline: float = _core.DEADLINE_S) -> AsyncClient:
+        """Make an asyncio client of this sidecar, or of one of them, counted from 0."""
+        driver = AsyncDriver(_AsyncExchange(self, self._nodes[node]), self._pass_async)
         return AsyncClient._over(driver, self._settings(deadline))
 
     @property
     def values(self) -> dict[str, bytes]:
         """What is committed now, by key."""
         with self._lock:
-            return self._node.versions.newest()
+            return self._cluster.versions.newest()
 
     @property
     def running(self) -> list[str]:
         """The attempts that neither committed nor were aborted."""
         with self._lock:
-            return list(self._node.running)
+            return list(dict.fromkeys(name for node in self._nodes for name in node.running))
 
     def outcome(self, id: str) -> Outcome | None:  # noqa: A002
         """How an id ended, or ``None`` if it has not. Unlike ``Client.resolve`` this settles nothing."""
         with self._lock:
-            return _OUTCOMES.get(self._node.outcomes.get(id, wire.RUNNING))
+            return _OUTCOMES.get(self._cluster.outcomes.get(id, wire.RUNNING))
 
-    def restart(self) -> None:
-        """Lose all running transactions, as a sidecar that is restarted does."""
+    def restart(self, node: int = 0) -> None:
+        """Lose what runs there, as a sidecar that is restarted does."""
         with self._lock:
-            self._node.restart()
+            self._nodes[node].restart()
 
     def fail_next(self, kind: str, fault: Fault, *, times: int = 1, after: int = 0) -> None:
         """Let something go wrong with requests of a kind: start, get, put, commit, abort or continue.
@@ -106,7 +110,7 @@ class FakeAft:
         """Raise ``Killed`` at the put after so many, as if the function's process died there."""
         self.fail_next("put", Fault.KILL, after=puts)
 
-    def answer(self, request: Request[R], within_s: float) -> R:
+    def answer(self, node: Node, request: Request[R], within_s: float) -> R:
         """Serve one request of a client, or let it go wrong as planned."""
         with self._lock:
             fault = next((p.fault for p in self._plans if p.strikes(request.kind)), None)
@@ -121,7 +125,7 @@ class FakeAft:
             frame = None
             if fault is not Fault.LOSE_REQUEST:
                 self.requests[request.kind.value] += 1
-                frame = self._served(request, fault)
+                frame = self._served(node, request, fault)
             if frame is None:
                 self._now_s += within_s
                 raise _ipc.unanswered(within_s, request.about)
@@ -129,27 +133,27 @@ class FakeAft:
             assert answer is not None, "the fake sidecar answered something else"
             return answer
 
-    def _served(self, request: Request[R], fault: Fault | None) -> bytes | None:
+    def _served(self, node: Node, request: Request[R], fault: Fault | None) -> bytes | None:
         if fault is not None and fault in _NOT_DONE:
-            return self._not_done(request, fault)
-        _, frame = self._node.answer(request.kind, request.encode("fake"))
+            return self._not_done(node, request, fault)
+        _, frame = node.answer(request.kind, request.encode("fake"))
         if fault is Fault.LOSE_ANSWER:
             return None
         if fault is Fault.UNDECIDED:
             return tag(request.about or "", wire.RUNNING, anna.UNDECIDED, "not known yet")
         return frame
 
-    def _not_done(self, request: Request[Any], fault: Fault) -> bytes:
+    def _not_done(self, node: Node, request: Request[Any], fault: Fault) -> bytes:
         error, detail = _NOT_DONE[fault], "planned by the test"
         about = request.about or ""
         if fault is Fault.ABORT:
-            self._node.end(about)
+            node.end(about)
         match request:
             case Get(number=number) | Put(number=number):
                 response = anna.KeyResponse(response_id=number, error=error, detail=detail)
                 return response.SerializeToString()
             case Continue():
-                return detail.encode()
+                return f"{node.address}~{int(error)}~{detail}".encode()
             case Start():
                 return tag("", wire.RUNNING, error, detail)
         status = wire.ABORTED if fault is Fault.ABORT else wire.RUNNING
@@ -169,22 +173,24 @@ class FakeAft:
 
 
 class _Exchange:
-    def __init__(self, fake: FakeAft) -> None:
+    def __init__(self, fake: FakeAft, node: Node) -> None:
         self._fake = fake
+        self._node = node
 
     def ask(self, request: Request[R], within_s: float) -> R:
-        return self._fake.answer(request, within_s)
+        return self._fake.answer(self._node, request, within_s)
 
     def close(self) -> None:
         pass
 
 
 class _AsyncExchange:
-    def __init__(self, fake: FakeAft) -> None:
+    def __init__(self, fake: FakeAft, node: Node) -> None:
         self._fake = fake
+        self._node = node
 
     async def ask(self, request: Request[R], within_s: float) -> R:
-        return self._fake.answer(request, within_s)
+        return self._fake.answer(self._node, request, within_s)
 
     def close(self) -> None:
         pass

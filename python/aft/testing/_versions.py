@@ -26,6 +26,16 @@ class ReadSet:
     versions: dict[str, Version] = field(default_factory=dict)
     missing: set[str] = field(default_factory=set)
 
+    def merge(self, other: ReadSet) -> None:
+        """Take over what a parallel branch has read, if both together show no fraction."""
+        versions = {**self.versions, **other.versions}
+        missing = self.missing | other.missing
+        agree = all(versions[key] is version for key, version in self.versions.items())
+        together = ReadSet(versions, missing)
+        if not agree or not all(fits(version, together) for version in versions.values()):
+            raise NoFittingVersion
+        self.versions, self.missing = versions, missing
+
 
 class Versions:
     """All committed versions, oldest first, by key. Nothing is ever collected."""
@@ -34,12 +44,13 @@ class Versions:
         self._by_key: dict[str, list[Version]] = {}
         self._number = 0
 
-    def commit(self, writes: dict[str, bytes]) -> None:
-        """Add one transaction's writes."""
+    def commit(self, writes: dict[str, bytes]) -> int:
+        """Add one transaction's writes, and number it."""
         self._number += 1
         for key, value in writes.items():
             version = Version(self._number, value, frozenset(writes))
             self._by_key.setdefault(key, []).append(version)
+        return self._number
 
     def newest(self) -> dict[str, bytes]:
         """Show the newest value of every key."""
@@ -62,14 +73,14 @@ class Versions:
         # What was written together with something that was read fits, and is met before anything older.
         versions = self._by_key.get(key, [])
         for version in reversed(versions):
-            if _fits(version, seen):
+            if fits(version, seen):
                 return version
         if versions:
             raise NoFittingVersion
         return None
 
 
-def _fits(version: Version, seen: ReadSet) -> bool:
+def fits(version: Version, seen: ReadSet) -> bool:
     """Whether nothing that was committed with it was read older, or found missing."""
     older = (
         other in seen.versions and seen.versions[other].number < version.number

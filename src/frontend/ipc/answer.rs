@@ -36,8 +36,8 @@ pub(super) fn encode(pending: &Pending, answer: Answer, address: &str, wall_ns: 
             other => mismatch(&pending.asked, &other, address),
         },
         Asked::Continue => match answer {
-            Answer::Continued => Vec::new(),
-            Answer::Refused(why) => why.to_string().into_bytes(),
+            Answer::Continued => address.as_bytes().to_vec(),
+            Answer::Refused(why) => not_continued(address, code(&why), &why.to_string()),
             other => mismatch(&pending.asked, &other, address),
         },
         Asked::Start | Asked::Commit { .. } | Asked::Abort { .. } => {
@@ -51,7 +51,7 @@ pub(super) fn bad_request(pending: &Pending, why: &BadRequest, address: &str) ->
     let detail = why.to_string();
     match &pending.asked {
         Asked::Keys { .. } => refused_keys(&pending.asked, AnnaError::Invalid, &detail),
-        Asked::Continue => detail.into_bytes(),
+        Asked::Continue => not_continued(address, AnnaError::Invalid, &detail),
         Asked::Start => invalid_tag(String::new(), TransactionStatus::Running, detail, address),
         Asked::Commit { id } | Asked::Abort { id } => {
             // Nothing can have run under something that is not an id. Of a message that could not be
@@ -63,6 +63,12 @@ pub(super) fn bad_request(pending: &Pending, why: &BadRequest, address: &str) ->
             invalid_tag(id.clone(), status, detail, address)
         }
     }
+}
+
+/// `<node>~<error>~<why>`; when all went well it is the bare `<node>`. It is text because Cloudburst's
+/// client reads any text and nothing else.
+fn not_continued(address: &str, error: AnnaError, why: &str) -> Vec<u8> {
+    format!("{address}~{}~{why}", error as i32).into_bytes()
 }
 
 fn invalid_tag(id: String, status: TransactionStatus, detail: String, address: &str) -> Vec<u8> {
@@ -103,7 +109,7 @@ fn mismatch(asked: &Asked, answer: &Answer, address: &str) -> Vec<u8> {
     let detail = "internal error: the answer does not fit the request".to_owned();
     match asked {
         Asked::Keys { .. } => refused_keys(asked, AnnaError::Timeout, &detail),
-        Asked::Continue => detail.into_bytes(),
+        Asked::Continue => not_continued(address, AnnaError::Timeout, &detail),
         _ => invalid_tag(String::new(), TransactionStatus::Running, detail, address),
     }
 }

@@ -78,6 +78,7 @@ enum Asked {
     },
     Outcome {
         place: usize,
+        site: usize,
     },
 }
 
@@ -235,7 +236,7 @@ fn write_down(world: &mut World<'_>, actor: Actor, asked: Asked, answer: Answer)
             note_done(world, place, operation);
             let is_alone = world.history.attempts.get(place).is_some_and(|a| a.id.is_none());
             if is_alone {
-                learn(world, actor, place, Verdict::Committed, None);
+                learn(world, actor, place, 0, Verdict::Committed, None);
             }
             Heard::Done
         }
@@ -243,13 +244,13 @@ fn write_down(world: &mut World<'_>, actor: Actor, asked: Asked, answer: Answer)
             note_done(world, place, operation);
             Heard::Done
         }
-        (Asked::Outcome { place }, Answer::Decided { committed, why, token, .. }) => {
+        (Asked::Outcome { place, site }, Answer::Decided { committed, why, token, .. }) => {
             let verdict = match (committed, why) {
                 (true, _) => Verdict::Committed,
                 (false, Some(Refusal::SettledAborted)) => Verdict::SettledAborted,
                 (false, _) => Verdict::Aborted,
             };
-            learn(world, actor, place, verdict, token);
+            learn(world, actor, place, site, verdict, token);
             Heard::Over
         }
         (Asked::Outcome { .. }, _) => Heard::Unclear,
@@ -316,6 +317,7 @@ fn learn(
     world: &mut World<'_>,
     actor: Actor,
     place: usize,
+    site: usize,
     verdict: Verdict,
     token: Option<Token>,
 ) {
@@ -327,10 +329,13 @@ fn learn(
     let Some(id) = attempt.id.clone().filter(|_| verdict == Verdict::Committed) else {
         return;
     };
-    if let Some(commit) = world.committed(&id.base())
+    let told_by = world.address(site);
+    // Without a token it may be an attempt without writes that was told of, and not that commit.
+    let is_ambiguous = token.is_none() && world.history.without_effect.contains(&id.base());
+    if let Some(commit) = world.committed(&id.base()).filter(|_| !is_ambiguous)
         && let Some(session) = world.clients.session(actor)
     {
-        session.learn(commit, token);
+        session.learn(commit, token, &told_by);
     }
 }
 
@@ -403,12 +408,12 @@ impl World<'_> {
         let addresses = named.iter().map(|named| self.address(*named)).collect();
         note_asked(self, actor, place, site, What::Commit { named });
         let ticket = self.request(site, |ticket| Event::Commit { ticket, txn, addresses });
-        self.wait(actor, site, ticket, Asked::Outcome { place });
+        self.wait(actor, site, ticket, Asked::Outcome { place, site });
     }
 
     fn ask_abort(&mut self, actor: Actor, site: usize, place: usize, txn: AttemptId) {
         let ticket = self.request(site, |ticket| Event::Abort { ticket, txn });
-        self.wait(actor, site, ticket, Asked::Outcome { place });
+        self.wait(actor, site, ticket, Asked::Outcome { place, site });
     }
 
     fn some_keys(&mut self) -> Vec<Key> {

@@ -12,38 +12,58 @@ const KNOWN_MAX: usize = 8;
 
 #[derive(Default)]
 pub(super) struct Session {
-    known: Vec<(Arc<Commit>, Option<Token>)>,
+    known: Vec<Known>,
+}
+
+struct Known {
+    commit: Arc<Commit>,
+    token: Option<Token>,
+    /// The node that made it said so itself.
+    is_firsthand: bool,
+}
+
+impl Known {
+    /// A node shows what it told of itself. All else it must be shown a token of.
+    fn is_known_at(&self, node: &Address) -> bool {
+        self.is_firsthand && self.commit.replica == *node
+    }
 }
 
 impl Session {
-    pub(super) fn learn(&mut self, commit: Arc<Commit>, token: Option<Token>) {
-        let same = self.known.iter_mut().find(|(known, _)| known.version == commit.version);
+    /// `told_by` said that this committed.
+    pub(super) fn learn(&mut self, commit: Arc<Commit>, token: Option<Token>, told_by: &Address) {
+        let is_firsthand = commit.replica == *told_by;
+        let same = self.known.iter_mut().find(|known| known.commit.version == commit.version);
         match same {
-            Some((_, known)) => *known = token.or(known.take()),
-            None => self.known.push((commit, token)),
+            Some(known) => {
+                known.is_firsthand |= is_firsthand;
+                known.token = token.or(known.token.take());
+            }
+            None => self.known.push(Known { commit, token, is_firsthand }),
         }
         if self.known.len() > KNOWN_MAX {
             self.known.remove(0);
         }
     }
 
-    /// Tokens of commits made elsewhere than at a node.
-    pub(super) fn tokens(&self, at: &Address) -> Vec<Token> {
-        let elsewhere = self.known.iter().filter(|(commit, _)| commit.replica != *at);
-        elsewhere.filter_map(|(_, token)| token.clone()).collect()
+    /// Tokens of all that a node has not told of itself.
+    pub(super) fn tokens(&self, node: &Address) -> Vec<Token> {
+        let others = self.known.iter().filter(|known| !known.is_known_at(node));
+        others.filter_map(|known| known.token.clone()).collect()
     }
 
-    /// What can be expected at a node: all that it committed itself, and what it was shown tokens of.
-    pub(super) fn floor(&self, at: &Address, shows_tokens: bool) -> Floor {
+    /// What can be expected at a node.
+    pub(super) fn floor(&self, node: &Address, shows_tokens: bool) -> Floor {
         let mut versions: BTreeMap<Key, Version> = BTreeMap::new();
-        for (commit, token) in &self.known {
-            if commit.replica != *at && !(shows_tokens && token.is_some()) {
+        for known in &self.known {
+            let is_shown = shows_tokens && known.token.is_some();
+            if !is_shown && !known.is_known_at(node) {
                 continue;
             }
-            for written in &commit.keys {
-                let known =
-                    versions.entry(written.key.clone()).or_insert_with(|| commit.version.clone());
-                *known = (*known).clone().max(commit.version.clone());
+            let version = &known.commit.version;
+            for written in &known.commit.keys {
+                let newest = versions.entry(written.key.clone()).or_insert_with(|| version.clone());
+                *newest = (*newest).clone().max(version.clone());
             }
         }
         Floor { promise: "a session reads its own commits", versions }

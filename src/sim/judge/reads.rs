@@ -44,7 +44,16 @@ impl<'a> Judge<'a> {
                 }
                 let Some(seen) = self.classify(key, *value) else { continue };
                 let of_key = known.entry(key).or_default();
-                // Two at one node at one time may have been done in either order.
+                // Two at one node at one time may have been done in either order, but what was there once
+                // is not missing later.
+                let is_first = |(earlier, other): &(&Operation, Seen<'_>)| {
+                    earlier.site == operation.site
+                        && !before.knows(earlier)
+                        && !matches!(other, Seen::Missing)
+                };
+                if matches!(seen, Seen::Missing) && of_key.iter().any(is_first) {
+                    continue;
+                }
                 of_key.retain(|(earlier, _)| {
                     !before.knows(earlier) && earlier.site != operation.site
                 });

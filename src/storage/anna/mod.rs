@@ -76,7 +76,7 @@ use names::LogName;
 use objects::lww;
 use original::Original;
 use pack::{Found, Place};
-use paxos::{Proposer, Undecided};
+use paxos::{Proposer, Standing, Undecided};
 
 /// Objects read at once for one request.
 const READS_AT_ONCE: usize = 256;
@@ -209,9 +209,10 @@ impl<K: KeyValue> AnnaStore<K> {
         if let Some(Known::Decided(outcome)) = self.ids.known(id) {
             return Ok(Some(outcome));
         }
-        match self.proposer.outcome(id).await? {
-            Some(stored) => self.conclude(id, stored).await.map(Some),
-            None => Ok(None),
+        match self.proposer.standing(id).await? {
+            Standing::Decided(stored) => self.conclude(id, stored).await.map(Some),
+            Standing::Contested => Err(paxos::contested(id)),
+            Standing::Open => Ok(None),
         }
     }
 
@@ -472,14 +473,14 @@ impl<K: KeyValue> Storage for AnnaStore<K> {
         Ok(())
     }
 
-    async fn clear_up(&self) -> Result<Vec<Arc<Commit>>, StorageError> {
+    async fn clear_up(&self, wall_ns: u64) -> Result<Vec<Arc<Commit>>, StorageError> {
         let dead = self.dead.lock().clone();
         if dead.is_empty() {
             return Ok(Vec::new());
         }
         // What is thought to be dead may not be.
         self.tend().await?;
-        let found = self.take_over(&dead).await?;
+        let found = self.take_over(&dead, wall_ns).await?;
         self.dead.lock().clear();
         Ok(found)
     }

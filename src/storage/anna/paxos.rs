@@ -53,6 +53,22 @@ struct Accepted {
     outcome: Bytes,
 }
 
+/// How an id stands.
+pub(super) enum Standing {
+    /// Nothing was proposed that has arrived.
+    Open,
+    /// Something was proposed and may be decided; others are at it.
+    Contested,
+    Decided(Bytes),
+}
+
+/// What a ballot came to.
+enum Round {
+    Decided(Bytes),
+    /// By this one.
+    Preempted(u64),
+}
+
 /// Nothing is known to be decided.
 #[derive(Debug)]
 pub(super) struct Undecided {
@@ -67,17 +83,20 @@ impl<K: KeyValue> Proposer<K> {
         Self { kv, tags: FixedState::with_seed(seed), drawn: AtomicU64::new(0) }
     }
 
-    /// The outcome of an id, if one was proposed. One that is not decided yet is brought to a decision.
-    pub(super) async fn outcome(&self, id: &BaseId) -> Result<Option<Bytes>, StorageError> {
+    /// How an id stands. Proposes what was accepted and is not known to be decided, once: if others are
+    /// at it, they need not be disturbed further.
+    pub(super) async fn standing(&self, id: &BaseId) -> Result<Standing, StorageError> {
         let Some(Accepted { ballot, outcome }) = self.accepted(id).await? else {
-            return Ok(None);
+            return Ok(Standing::Open);
         };
         let promised = self.promised(id).await?;
         if promised <= ballot {
-            return Ok(Some(outcome));
+            return Ok(Standing::Decided(outcome));
         }
-        // From here on it is not this caller's proposal, but one that is there already.
-        Ok(Some(self.propose_above(promised, id, &outcome, || ()).await?))
+        match self.round(promised, id, &outcome, &|| (), &mut false).await? {
+            Round::Decided(outcome) => Ok(Standing::Decided(outcome)),
+            Round::Preempted(_) => Ok(Standing::Contested),
+        }
     }
 
     /// Proposes an outcome. Answers the one that is decided. Calls `sending` before the proposal is
@@ -118,27 +137,38 @@ impl<K: KeyValue> Proposer<K> {
     ) -> Result<Bytes, Undecided> {
         let mut was_sent = false;
         for _ in 0..ROUNDS {
-            let fail = |error| Undecided { error, was_sent };
-            let ballot = self.ballot_above(met).map_err(fail)?;
-            self.promise(ballot, id).await.map_err(fail)?;
-            let accepted = self.accepted(id).await.map_err(fail)?;
-            let is_own = accepted.is_none();
-            let outcome = accepted.map_or_else(|| own.clone(), |accepted| accepted.outcome);
-            if is_own {
-                sending();
-            }
-            if let Err(error) = self.accept(ballot, id, &outcome).await {
-                was_sent |= is_own && !error.is_refusal();
-                return Err(Undecided { error, was_sent });
-            }
-            was_sent |= is_own;
-            met = self.promised(id).await.map_err(|error| Undecided { error, was_sent })?;
-            if met <= ballot {
-                return Ok(outcome);
+            match self.round(met, id, own, &sending, &mut was_sent).await {
+                Ok(Round::Decided(outcome)) => return Ok(outcome),
+                Ok(Round::Preempted(ballot)) => met = ballot,
+                Err(error) => return Err(Undecided { error, was_sent }),
             }
         }
-        let error = StorageError::Unconfirmed(format!("others decide about {id} at this moment"));
-        Err(Undecided { error, was_sent })
+        Err(Undecided { error: contested(id), was_sent })
+    }
+
+    /// One ballot, above one that was met.
+    async fn round(
+        &self,
+        met: u64,
+        id: &BaseId,
+        own: &Bytes,
+        sending: &impl Fn(),
+        was_sent: &mut bool,
+    ) -> Result<Round, StorageError> {
+        let ballot = self.ballot_above(met)?;
+        self.promise(ballot, id).await?;
+        let accepted = self.accepted(id).await?;
+        let is_own = accepted.is_none();
+        let outcome = accepted.map_or_else(|| own.clone(), |accepted| accepted.outcome);
+        if is_own {
+            sending();
+        }
+        let written = self.accept(ballot, id, &outcome).await;
+        *was_sent |= is_own && !written.as_ref().is_err_and(StorageError::is_refusal);
+        written?;
+        let promised = self.promised(id).await?;
+        let is_decided = promised <= ballot;
+        Ok(if is_decided { Round::Decided(outcome) } else { Round::Preempted(promised) })
     }
 
     async fn promise(&self, ballot: u64, id: &BaseId) -> Result<(), StorageError> {
@@ -176,6 +206,11 @@ impl<K: KeyValue> Proposer<K> {
         }
         Ok(ballot)
     }
+}
+
+/// Others decide about an id.
+pub(super) fn contested(id: &BaseId) -> StorageError {
+    StorageError::Unconfirmed(format!("others decide about {id} at this moment"))
 }
 
 impl Undecided {

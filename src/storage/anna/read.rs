@@ -13,8 +13,8 @@ use super::log::READ_AHEAD;
 use super::names::{self, LogName};
 use super::objects::{lww, string_set};
 use super::pack::Found;
-use super::paxos::Proposer;
-use crate::txn::{AttemptId, Commit};
+use super::paxos::{Proposer, Standing};
+use crate::txn::{AttemptId, BaseId, Commit};
 use crate::wire::{LogBucket, LogEntry, LogState, NodeLogs};
 
 /// Buckets read for one page, over all logs, about.
@@ -176,7 +176,7 @@ async fn read_bucket(
         match state {
             Resolved::Committed(commit) => part.commits.push(commit),
             Resolved::Void => {}
-            Resolved::Open => part.seen.open.push(index),
+            Resolved::Open | Resolved::Contested(_) => part.seen.open.push(index),
         }
     }
     part.finished = bucket.closed && part.seen.open.is_empty();
@@ -205,6 +205,8 @@ pub(super) enum Resolved {
     Void,
     /// Sent, and not there (yet).
     Open,
+    /// Others decide about it at this moment.
+    Contested(BaseId),
 }
 
 pub(super) async fn resolve(
@@ -222,7 +224,11 @@ pub(super) async fn resolve(
         StorageError::Damaged(format!("a log entry's id {:?}: {error}", entry.id))
     })?;
     let id = writer.base();
-    let Some(stored) = proposer.outcome(&id).await? else { return Ok(Resolved::Open) };
+    let stored = match proposer.standing(&id).await? {
+        Standing::Open => return Ok(Resolved::Open),
+        Standing::Contested => return Ok(Resolved::Contested(id)),
+        Standing::Decided(stored) => stored,
+    };
     let found = Found::decode(&id, stored)?;
     match found.commit() {
         Some(commit) if commit.version.writer == writer => Ok(Resolved::Committed(commit.clone())),

@@ -19,6 +19,7 @@ use super::kv::KeyValue;
 use super::log::READ_AHEAD;
 use super::names::{self, LogName};
 use super::pack;
+use super::paxos;
 use super::read::{self, Resolved};
 use crate::anna::lattice::Lattice;
 use crate::txn::{AttemptId, Commit, Key, Version};
@@ -53,13 +54,16 @@ impl<K: KeyValue> AnnaStore<K> {
     pub(super) async fn take_over(
         &self,
         dead: &[LogName],
+        wall_ns: u64,
     ) -> Result<Vec<Arc<Commit>>, StorageError> {
         let mut remains = Remains::default();
         for log in dead {
             self.look_through(log, &mut remains).await?;
         }
         let mut newest: HashMap<&Key, &Version> = HashMap::new();
-        for survivor in &remains.survivors {
+        // What is ahead of the clock cannot be read everywhere yet, so that what it overwrote is needed.
+        let is_ahead = |commit: &Commit| commit.version.timestamp.0 > wall_ns;
+        for survivor in remains.survivors.iter().filter(|survivor| !is_ahead(&survivor.commit)) {
             for written in &survivor.commit.keys {
                 let version = newest.entry(&written.key).or_insert(&survivor.commit.version);
                 *version = (*version).max(&survivor.commit.version);
@@ -67,7 +71,8 @@ impl<K: KeyValue> AnnaStore<K> {
         }
         for (number, survivor) in remains.survivors.iter().enumerate() {
             let commit = &survivor.commit;
-            let is_newest = |key: &Key| newest.get(key) == Some(&&commit.version);
+            let is_newest =
+                |key: &Key| is_ahead(commit) || newest.get(key) == Some(&&commit.version);
             let live: Vec<_> =
                 commit.keys.iter().map(|written| &written.key).filter(|k| is_newest(k)).collect();
             if live.is_empty() {
@@ -135,6 +140,8 @@ impl<K: KeyValue> AnnaStore<K> {
                     let is_published = entry.state() == LogState::Published;
                     remains.survivors.push(Survivor { commit, is_published });
                 }
+                // It may be a commit that was told. Better another time.
+                Resolved::Contested(id) => return Err(paxos::contested(&id)),
                 Resolved::Void | Resolved::Open => {
                     remains.debris.extend(self.orphans(entry).await?);
                 }

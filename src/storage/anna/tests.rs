@@ -113,7 +113,7 @@ async fn conforms() {
     store.close().await;
     let again = open(&kv, "2").await;
     assert_eq!(again.lands_within(), None, "the one before ended in order");
-    again.clear_up().await.unwrap();
+    again.clear_up(u64::MAX).await.unwrap();
     conformance::run(again, 2).await;
 }
 
@@ -177,7 +177,7 @@ async fn the_next_incarnation_takes_over_what_a_crash_left() {
     let next = open(&kv, "2").await;
     assert_eq!(next.lands_within(), Some(Duration::from_secs(1)), "a crash is noticed");
     assert_eq!(log(&next).await, [old.commit.clone(), new.commit.clone()]);
-    let late = next.clear_up().await.unwrap();
+    let late = next.clear_up(u64::MAX).await.unwrap();
     assert_eq!(late, std::slice::from_ref(&new.commit), "the last one was left open");
     assert_eq!(log(&next).await, std::slice::from_ref(&new.commit), "only what is live");
     let plain = next.plain(&[Key::parse("k").unwrap(), Key::parse("l").unwrap()]).await.unwrap();
@@ -201,11 +201,11 @@ async fn many_commits_are_taken_over_once_also_if_that_was_interrupted() {
     drop(store);
     let interrupted = open(&kv, "2").await;
     *kv.refused.lock() = Some("aft~g~");
-    interrupted.clear_up().await.unwrap_err();
+    interrupted.clear_up(u64::MAX).await.unwrap_err();
     *kv.refused.lock() = None;
     drop(interrupted);
     let next = open(&kv, "3").await;
-    next.clear_up().await.unwrap();
+    next.clear_up(u64::MAX).await.unwrap();
     drop(next);
     let last = open(&kv, "4").await;
     assert_eq!(log(&last).await.len(), names.len());
@@ -246,7 +246,7 @@ async fn after_the_store_lost_everything_new_commits_are_found_again() {
         drop(store);
         let next = open(&kv, "2").await;
         assert!(log(&next).await.contains(&after.commit), "after {before} commits");
-        next.clear_up().await.unwrap();
+        next.clear_up(u64::MAX).await.unwrap();
         assert!(log(&next).await.contains(&after.commit), "taken over");
     }
 }
@@ -261,7 +261,7 @@ async fn two_sidecars_of_one_name_are_told_so() {
     let error = first.tend().await.unwrap_err().to_string();
     assert!(error.contains("127.0.0.1") && error.contains("--port-offset"), "{error}");
     assert!(second.tend().await.is_err());
-    assert!(second.clear_up().await.is_err(), "the log of a living sidecar is left alone");
+    assert!(second.clear_up(u64::MAX).await.is_err(), "the log of a living sidecar is left alone");
 }
 
 /// Stores objects the way the original AFT does.

@@ -1,0 +1,192 @@
+//! Transactions whose functions run on several nodes, one after the other and side by side.
+
+use aft::node::{Answer, Refusal};
+
+use super::harness::{Cluster, decided, some};
+
+/// A key that was missing at A must stay missing at B, or what was written with it must not be read.
+#[test]
+fn what_was_missing_travels() {
+    let mut cluster = Cluster::new(2);
+    let txn = cluster.begin(0);
+    assert_eq!(cluster.get(0, &txn, &["k"]), Ok(vec![None]));
+    cluster.write(1, &[("k", "5"), ("l", "5")]);
+    assert!(cluster.go_on(1, &txn, 0).is_ok());
+    // The writer of l knew of no older version, so l reads as missing, too.
+    assert_eq!(cluster.get(1, &txn, &["l"]), Ok(vec![None]));
+}
+
+/// A client polls for two keys, one after the other, while they are written together. It ends.
+#[test]
+fn polling_for_two_keys_ends() {
+    let mut cluster = Cluster::new(2);
+    let txn = cluster.begin(0);
+    assert_eq!(cluster.get(0, &txn, &["k"]), Ok(vec![None]));
+    assert_eq!(cluster.get(0, &txn, &["l"]), Ok(vec![None]));
+    cluster.write(1, &[("k", "5"), ("l", "5")]);
+    cluster.settle();
+    assert_eq!(cluster.get(0, &txn, &["k", "l"]), Ok(vec![some("5"), some("5")]));
+}
+
+/// A reads m of T2{k,m}; B has never heard of T2, but reads k of it.
+#[test]
+fn what_was_read_binds_where_nobody_heard_of_it() {
+    let mut cluster = Cluster::new(2);
+    cluster.network(|_, message| !matches!(message, aft::node::PeerMessage::Commits(_)));
+    cluster.write(1, &[("k", "1")]);
+    cluster.write(0, &[("k", "2"), ("m", "2")]);
+    let txn = cluster.begin(0);
+    assert_eq!(cluster.get(0, &txn, &["m"]), Ok(vec![some("2")]));
+    assert!(cluster.go_on(1, &txn, 0).is_ok());
+    assert_eq!(cluster.get(1, &txn, &["k"]), Ok(vec![some("2")]));
+}
+
+/// A writes, B reads it, A reads what B wrote: one transaction there and back.
+#[test]
+fn there_and_back() {
+    let mut cluster = Cluster::new(2);
+    let txn = cluster.begin(0);
+    assert!(cluster.put(0, &txn, "k", "a"));
+    assert!(cluster.go_on(1, &txn, 0).is_ok());
+    assert_eq!(cluster.get(1, &txn, &["k"]), Ok(vec![some("a")]));
+    assert!(cluster.put(1, &txn, "k", "b"));
+    assert!(cluster.put(1, &txn, "l", "b"));
+    assert!(cluster.go_on(0, &txn, 1).is_ok());
+    assert_eq!(cluster.get(0, &txn, &["k", "l"]), Ok(vec![some("b"), some("b")]));
+    assert_eq!(cluster.commit(0, &txn), Some(true));
+    cluster.settle();
+    assert_eq!(cluster.read(1, "k"), some("b"));
+}
+
+/// Branches on B and C write one key. Where they are merged the value of the node with the greater name
+/// counts, at reads and in the commit; neither sees the other's before.
+#[test]
+fn of_two_branches_that_write_one_key_the_rule_picks_one() {
+    let mut cluster = Cluster::new(4);
+    let txn = cluster.begin(0);
+    for branch in [1, 2] {
+        assert!(cluster.go_on(branch, &txn, 0).is_ok());
+        assert!(cluster.put(branch, &txn, "k", &branch.to_string()));
+    }
+    assert_eq!(cluster.get(1, &txn, &["k"]), Ok(vec![some("1")]));
+    for branch in [2, 1] {
+        assert!(cluster.go_on(3, &txn, branch).is_ok());
+    }
+    assert_eq!(cluster.get(3, &txn, &["k"]), Ok(vec![some("2")]));
+    assert_eq!(cluster.commit(3, &txn), Some(true));
+    cluster.settle();
+    assert_eq!(cluster.read(0, "k"), some("2"));
+}
+
+/// Two branches read two versions of one key: they cannot be merged.
+#[test]
+fn branches_that_do_not_fit_together_are_not_merged() {
+    let mut cluster = Cluster::new(3);
+    cluster.write(0, &[("k", "1"), ("l", "1")]);
+    cluster.settle();
+    let txn = cluster.begin(0);
+    assert!(cluster.go_on(1, &txn, 0).is_ok());
+    assert!(cluster.go_on(2, &txn, 0).is_ok());
+    assert_eq!(cluster.get(1, &txn, &["k"]), Ok(vec![some("1")]));
+    cluster.write(0, &[("k", "2"), ("l", "2")]);
+    cluster.settle();
+    assert_eq!(cluster.get(2, &txn, &["l"]), Ok(vec![some("2")]));
+    assert!(matches!(cluster.go_on(2, &txn, 1), Err(Refusal::Fractured(_))));
+    assert_eq!(cluster.commit(2, &txn), Some(false));
+}
+
+/// A is written to after B went on from there. The commit at B must not leave that out silently.
+#[test]
+fn a_write_behind_the_transaction_is_not_lost_silently() {
+    let mut cluster = Cluster::new(2);
+    let txn = cluster.begin(0);
+    assert!(cluster.put(0, &txn, "k", "early"));
+    assert!(cluster.go_on(1, &txn, 0).is_ok());
+    assert!(cluster.put(0, &txn, "k", "late"));
+    assert_eq!(cluster.commit(1, &txn), Some(false));
+    cluster.settle();
+    assert_eq!(cluster.read(0, "k"), None);
+}
+
+/// The same, but B goes on from A once more: then it has the write, and commits it.
+#[test]
+fn a_write_behind_the_transaction_counts_when_it_is_merged() {
+    let mut cluster = Cluster::new(2);
+    let txn = cluster.begin(0);
+    assert!(cluster.go_on(1, &txn, 0).is_ok());
+    assert!(cluster.put(0, &txn, "k", "late"));
+    assert!(cluster.go_on(1, &txn, 0).is_ok());
+    assert_eq!(cluster.get(1, &txn, &["k"]), Ok(vec![some("late")]));
+    assert_eq!(cluster.commit(1, &txn), Some(true));
+}
+
+/// A handed the transaction on and is asked to commit it: B decides, which has all of it.
+#[test]
+fn a_commit_asked_for_where_it_went_on_from_is_the_whole() {
+    let mut cluster = Cluster::new(3);
+    let txn = cluster.begin(0);
+    assert!(cluster.put(0, &txn, "k", "a"));
+    assert!(cluster.go_on(1, &txn, 0).is_ok());
+    assert!(cluster.go_on(2, &txn, 1).is_ok());
+    assert!(cluster.put(2, &txn, "l", "c"));
+    assert_eq!(cluster.commit(0, &txn), Some(true));
+    cluster.settle();
+    assert_eq!((cluster.read(1, "k"), cluster.read(1, "l")), (some("a"), some("c")));
+}
+
+/// Ends that were not merged are named, and are part of the commit.
+#[test]
+fn branches_that_are_named_are_merged() {
+    let mut cluster = Cluster::new(3);
+    let txn = cluster.begin(0);
+    for branch in [1, 2] {
+        assert!(cluster.go_on(branch, &txn, 0).is_ok());
+        assert!(cluster.put(branch, &txn, &format!("k{branch}"), "v"));
+    }
+    assert_eq!(decided(&cluster.commit_naming(1, &txn, &[2])), Some(true));
+    cluster.settle();
+    assert_eq!((cluster.read(0, "k1"), cluster.read(0, "k2")), (some("v"), some("v")));
+}
+
+/// B came from A, and then A merged C. A commit at B that names A takes C's branch, too.
+#[test]
+fn a_named_node_brings_what_was_merged_there_since() {
+    let mut cluster = Cluster::new(3);
+    let txn = cluster.begin(0);
+    assert!(cluster.put(0, &txn, "k", "a"));
+    assert!(cluster.go_on(1, &txn, 0).is_ok());
+    assert!(cluster.go_on(2, &txn, 0).is_ok());
+    assert!(cluster.put(2, &txn, "k", "c"));
+    assert!(cluster.go_on(0, &txn, 2).is_ok());
+    assert_eq!(decided(&cluster.commit_naming(1, &txn, &[0])), Some(true));
+    cluster.settle();
+    assert_eq!(cluster.read(1, "k"), some("c"));
+}
+
+/// A holder's later write is of a branch that the reader has not merged.
+#[test]
+fn a_reader_sees_no_write_of_a_branch_that_it_has_not_merged() {
+    let mut cluster = Cluster::new(2);
+    let txn = cluster.begin(0);
+    assert!(cluster.put(0, &txn, "k", "early"));
+    assert!(cluster.go_on(1, &txn, 0).is_ok());
+    assert!(cluster.put(0, &txn, "k", "late"));
+    assert_ne!(cluster.get(1, &txn, &["k"]), Ok(vec![some("late")]));
+}
+
+/// Every message comes twice.
+#[test]
+fn messages_that_come_twice_change_nothing() {
+    let mut cluster = Cluster::new(3);
+    cluster.doubles = true;
+    let txn = cluster.begin(0);
+    assert!(cluster.put(0, &txn, "k", "a"));
+    assert!(cluster.go_on(1, &txn, 0).is_ok());
+    assert!(cluster.put(1, &txn, "l", "b"));
+    assert!(cluster.go_on(2, &txn, 1).is_ok());
+    assert_eq!(cluster.get(2, &txn, &["k", "l"]), Ok(vec![some("a"), some("b")]));
+    let answer = cluster.commit_naming(0, &txn, &[]);
+    assert!(matches!(answer, Answer::Decided { committed: true, .. }), "{answer:?}");
+    cluster.settle();
+    assert_eq!(cluster.read(0, "l"), some("b"));
+}

@@ -1,0 +1,120 @@
+//! One id has one outcome, wherever it is tried and asked for.
+
+use aft::node::{Answer, Event};
+use aft::txn::{AttemptId, BaseId};
+
+use super::harness::{Cluster, decided, some};
+
+fn begun(answer: Answer) -> AttemptId {
+    match answer {
+        Answer::Started(id) => id,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn id() -> BaseId {
+    BaseId::parse("order-17").expect("an id")
+}
+
+/// A's record is under way when the client retries at B. Only one of the two takes effect, and both are
+/// told so.
+#[test]
+fn an_id_tried_at_two_nodes_takes_effect_once() {
+    let mut cluster = Cluster::new(2);
+    let first = begun(cluster.retry(0, &id()));
+    assert!(cluster.put(0, &first, "k", "first"));
+    cluster.holds_store = true;
+    let waiting = cluster.send_request(0, Cluster::commit_event(&first, &[]));
+    cluster.holds_store = false;
+    let held = cluster.take_held();
+    let second = begun(cluster.retry(1, &id()));
+    assert!(cluster.put(1, &second, "k", "second"));
+    assert_eq!(cluster.commit(1, &second), Some(true));
+    cluster.put_back(held);
+    cluster.release();
+    assert_eq!(decided(&cluster.answer(waiting)), Some(true), "the id took effect");
+    cluster.settle();
+    for node in 0..2 {
+        assert_eq!(cluster.read(node, "k"), some("second"));
+    }
+}
+
+/// A function reads 100 and writes 90, and is tried again at another node: that begins with an empty
+/// buffer, and the writes of the first are nobody's.
+#[test]
+fn a_retry_does_not_resume() {
+    let mut cluster = Cluster::new(2);
+    cluster.write(0, &[("a", "100")]);
+    cluster.settle();
+    let first = begun(cluster.retry(0, &id()));
+    assert!(cluster.put(0, &first, "a", "90"));
+    let second = begun(cluster.retry(1, &id()));
+    assert_eq!(cluster.get(1, &second, &["a"]), Ok(vec![some("100")]));
+    assert!(cluster.put(1, &second, "a", "90"));
+    assert_eq!(cluster.commit(1, &second), Some(true));
+    assert_eq!(cluster.commit(0, &first), Some(true), "its id took effect");
+    cluster.settle();
+    assert_eq!(cluster.read(0, "a"), some("90"));
+}
+
+/// B is asked about an id whose record A has sent and the store has not taken: B's ABORTED is final, or
+/// A's record was first.
+#[test]
+fn aborted_is_never_said_of_what_commits() {
+    for record_is_first in [true, false] {
+        let mut cluster = Cluster::new(2);
+        let txn = cluster.begin(0);
+        assert!(cluster.put(0, &txn, "k", "v"));
+        cluster.holds_store = true;
+        let waiting = cluster.send_request(0, Cluster::commit_event(&txn, &[]));
+        if record_is_first {
+            cluster.release();
+        }
+        let held = cluster.take_held();
+        cluster.holds_store = false;
+        let told = cluster.commit(1, &txn);
+        cluster.put_back(held);
+        cluster.release();
+        assert_eq!(told, Some(record_is_first));
+        assert_eq!(decided(&cluster.answer(waiting)), told);
+        cluster.settle();
+        let seen = cluster.read(1, "k");
+        assert_eq!(seen, if record_is_first { some("v") } else { None });
+    }
+}
+
+/// An abort that comes after the record was sent changes nothing.
+#[test]
+fn an_abort_after_the_record_was_sent_gets_the_outcome() {
+    let mut cluster = Cluster::new(2);
+    let txn = cluster.begin(0);
+    assert!(cluster.put(0, &txn, "k", "v"));
+    assert!(cluster.go_on(1, &txn, 0).is_ok());
+    cluster.holds_store = true;
+    let commit = cluster.send_request(1, Cluster::commit_event(&txn, &[]));
+    let asked = txn.clone();
+    let abort = cluster.send_request(1, |ticket| Event::Abort { ticket, txn: asked });
+    cluster.holds_store = false;
+    cluster.release();
+    assert_eq!(decided(&cluster.answer(commit)), Some(true));
+    assert_eq!(decided(&cluster.answer(abort)), Some(true));
+}
+
+/// All live nodes say the same of a transaction that is over.
+#[test]
+fn every_node_tells_the_same_outcome() {
+    for commits in [true, false] {
+        let mut cluster = Cluster::new(3);
+        let txn = cluster.begin(0);
+        assert!(cluster.put(0, &txn, "k", "v"));
+        assert!(cluster.go_on(1, &txn, 0).is_ok());
+        let told = if commits { cluster.commit(1, &txn) } else { cluster.abort(2, &txn) };
+        assert_eq!(told, Some(commits));
+        for node in 0..3 {
+            assert_eq!(cluster.commit(node, &txn), Some(commits), "node {node}");
+        }
+        cluster.kill(0);
+        cluster.restart(0);
+        assert_eq!(cluster.commit(0, &txn), Some(commits), "after a restart");
+    }
+}
