@@ -61,6 +61,8 @@ pub(super) struct Chains {
     chains: Vec<Chain>,
     /// A message to a responder over TCP and back.
     round_trip: Quantiles,
+    /// A request to a node that needs no other: a start. Going on is one of these and a round trip.
+    request_p50_us: f64,
     refused: u64,
 }
 
@@ -83,6 +85,7 @@ struct Chain {
 
 /// When each part of one chain was over.
 struct Parts {
+    start: Duration,
     functions: Duration,
     go_on: Duration,
     whole: Duration,
@@ -90,6 +93,7 @@ struct Parts {
 
 /// The times of one kind in one round.
 struct PartTimes {
+    start: Times,
     functions: Times,
     go_on: Times,
     commit: Times,
@@ -97,18 +101,20 @@ struct PartTimes {
 
 impl PartTimes {
     fn new() -> Self {
-        Self { functions: Times::new(), go_on: Times::new(), commit: Times::new() }
+        let new = Times::new;
+        Self { start: new(), functions: new(), go_on: new(), commit: new() }
     }
 
     fn record(&mut self, parts: &Parts) {
+        self.start.record(parts.start);
         self.functions.record(parts.functions);
         self.go_on.record(parts.go_on);
         self.commit.record(parts.whole.saturating_sub(parts.functions));
     }
 
-    fn medians(&self) -> [f64; 3] {
+    fn medians(&self) -> [f64; 4] {
         let p50 = |times: &Times| times.quantiles().map_or(0.0, |quantiles| quantiles.p50_us);
-        [p50(&self.functions), p50(&self.go_on), p50(&self.commit)]
+        [p50(&self.functions), p50(&self.go_on), p50(&self.commit), p50(&self.start)]
     }
 }
 
@@ -140,9 +146,12 @@ pub(super) fn measure(
     cluster.end();
     let round_trip = wholes.pop().map(|rounds| Quantiles::medians(&rounds));
     let nothing = || BenchError::Answer("no chain was finished".to_owned());
+    let starts = parts.iter().flatten().map(|parts| parts[3]);
+    let request_p50_us = median(starts);
     let chains = Kinds::ALL.into_iter().zip(wholes.iter().zip(&parts));
     let chains = chains.map(|(kind, (wholes, parts))| Chain::new(kind, wholes, parts)).collect();
-    Ok(Chains { chains, round_trip: round_trip.ok_or_else(nothing)?, refused }.compared())
+    let round_trip = round_trip.ok_or_else(nothing)?;
+    Ok(Chains { chains, round_trip, request_p50_us, refused }.compared())
 }
 
 /// The two nodes and the responder, with their clients.
@@ -261,6 +270,7 @@ impl Run {
         let [first, second] = &mut self.executors;
         let began = Instant::now();
         let txn = first.start()?;
+        let start = began.elapsed();
         first.put(&txn, &writes[0], &self.value)?;
         first.get(&txn, reads[0], size)?;
         first.get(&txn, reads[1], size)?;
@@ -279,12 +289,12 @@ impl Run {
         next.get(&txn, reads[3], size)?;
         let functions = began.elapsed();
         next.commit(&txn)?;
-        Ok(Parts { functions, go_on, whole: began.elapsed() })
+        Ok(Parts { start, functions, go_on, whole: began.elapsed() })
     }
 }
 
 impl Chain {
-    fn new(kind: Kinds, wholes: &[Quantiles], parts: &[[f64; 3]]) -> Self {
+    fn new(kind: Kinds, wholes: &[Quantiles], parts: &[[f64; 4]]) -> Self {
         let part = |number: usize| median(parts.iter().map(|parts| parts[number]));
         Self {
             kind,
@@ -337,6 +347,7 @@ impl Chains {
         let Quantiles { p50_us, p99_us } = self.round_trip;
         let trip = "round trip over TCP without logic".to_owned();
         table.row(vec![trip, micros(p50_us), micros(p99_us)]);
+        table.row(vec!["one request to a node".to_owned(), micros(self.request_p50_us)]);
         format!("{}refused: {}\n", table.render(), self.refused)
     }
 }

@@ -62,15 +62,16 @@ pub(super) fn measure(
     options: &ClusterOptions,
     progress: &ProgressBar,
 ) -> Result<Model, BenchError> {
+    // First, as memory that was used before would be used again.
+    progress.set_message("what a node remembers");
+    let index_bytes_per_commit = index_bytes(options.heard)?;
+    progress.inc(1);
     let mut rows = Vec::new();
     for &count in &options.simulated {
         progress.set_message(format!("gossip among {count} simulated nodes"));
         rows.push(row(count, options)?);
         progress.inc(1);
     }
-    progress.set_message("what a node remembers");
-    let index_bytes_per_commit = index_bytes(options.heard)?;
-    progress.inc(1);
     Ok(Model { rate: options.rate, rows, commits: options.heard, index_bytes_per_commit })
 }
 
