@@ -4,7 +4,7 @@
 use super::calls::CallPurpose;
 use super::effect::{Answer, Effect};
 use super::event::{Asked, Ticket};
-use super::peer::{Address, Forward, Forwarded, PeerMessage};
+use super::peer::{Address, Forward, Forwarded, Over, PeerMessage};
 use super::{Node, Refusal, Turn};
 use crate::txn::AttemptId;
 
@@ -63,13 +63,17 @@ impl Node {
         for effect in turn.effects.iter_mut() {
             let Effect::Reply { ticket, answer } = effect else { continue };
             let Some(asked) = self.peer_tickets.remove(ticket) else { continue };
+            let token = match answer {
+                Answer::Decided { token, .. } => token.take(),
+                _ => None,
+            };
             let (committed, why) = match answer {
                 Answer::Decided { committed, why, .. } => (Some(*committed), why.as_ref()),
                 Answer::Undecided { why, .. } | Answer::Refused(why) => (None, Some(&*why)),
                 _ => (None, None),
             };
             let why = why.map(ToString::to_string);
-            let answer = Forwarded { number: asked.number, committed, why };
+            let answer = Forwarded { number: asked.number, committed, why, token };
             let message = PeerMessage::Forwarded(answer);
             *effect = Effect::Send { to: asked.reply_to, message };
         }
@@ -84,9 +88,14 @@ impl Node {
         let Some(call) = self.end_call(answer.number) else { return };
         let CallPurpose::Forward { asked, attempt } = call.purpose else { return };
         let id = attempt.to_string();
+        if answer.committed == Some(false) {
+            // What that node told may have been lost on the way.
+            let from = call.to.clone();
+            self.over(turn, Over { from, attempt: attempt.clone(), end: None });
+        }
         let why = answer.why.map(|why| Refusal::Elsewhere(call.to, why));
         let answer = match answer.committed {
-            Some(committed) => Answer::Decided { id, committed, why, token: None },
+            Some(committed) => Answer::Decided { id, committed, why, token: answer.token },
             None => Answer::Undecided { id, why: Refusal::Undecided },
         };
         turn.reply(asked.ticket, answer);

@@ -232,6 +232,8 @@ pub struct Forwarded {
     pub committed: Option<bool>,
     /// Why not.
     pub why: Option<String>,
+    /// Shows the commit to other nodes, if there is one.
+    pub token: Option<Token>,
 }
 
 /// Names a commit to another node, which may not have heard of it.

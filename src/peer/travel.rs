@@ -12,13 +12,13 @@ use prost::Message;
 use super::codec::{BadMessage, decode_as};
 use crate::node::{
     Address, Collect, Collected, Forward, Forwarded, HandOver, HandedOver, Holder, Origin, Over,
-    PeerMessage, Queried, Query, View, Visit,
+    PeerMessage, Queried, Query, Token, View, Visit,
 };
 use crate::storage::{commit_of, record_of};
 use crate::txn::{AttemptId, Commit, ForeignPin, Key, Pinned};
 use crate::wire::{
-    self, AftCommitRequest, AftCommitResponse, AftQuery, AftResponse, CommitStep, HeldWrite,
-    ReadVersion, TransactionRecord, TransactionStatus,
+    self, AftCommitRequest, AftCommitResponse, AftQuery, AftResponse, CommitStep, CommitToken,
+    HeldWrite, ReadVersion, TransactionRecord, TransactionStatus,
 };
 
 fn nonsense(what: impl std::fmt::Display) -> BadMessage {
@@ -338,7 +338,28 @@ pub(super) fn encode_forwarded(answer: &Forwarded) -> Vec<u8> {
     };
     let (error, step) = (answer.why.clone().unwrap_or_default(), CommitStep::Forward.into());
     let (number, status) = (answer.number, status.into());
-    AftCommitResponse { number, step, error, status, ..Default::default() }.encode_to_vec()
+    let token = answer.token.as_ref().map(write_token);
+    AftCommitResponse { number, step, error, status, token, ..Default::default() }.encode_to_vec()
+}
+
+fn write_token(token: &Token) -> CommitToken {
+    let mut message = CommitToken { id: token.attempt.to_string(), ..CommitToken::default() };
+    if let Some((origin, number)) = &token.place {
+        message.node = origin.node.to_string();
+        message.incarnation = origin.incarnation.to_string();
+        message.number = *number;
+    }
+    message
+}
+
+fn read_token(message: &CommitToken) -> Result<Token, BadMessage> {
+    let attempt = attempt(&message.id)?;
+    let place = (!message.node.is_empty()).then(|| {
+        let (node, incarnation) =
+            (message.node.as_str().into(), message.incarnation.as_str().into());
+        (Origin { node, incarnation }, message.number)
+    });
+    Ok(Token { attempt, place })
 }
 
 /// Decodes the answer to what was asked about a commit.
@@ -356,7 +377,10 @@ pub(super) fn decode_commit_response(message: Bytes) -> Result<PeerMessage, BadM
             let values = why.map_or(Ok(answer.values), Err);
             Ok(PeerMessage::Collected(Collected { number, values }))
         }
-        CommitStep::Forward => Ok(PeerMessage::Forwarded(Forwarded { number, committed, why })),
+        CommitStep::Forward => {
+            let token = answer.token.map(|token| read_token(&token)).transpose()?;
+            Ok(PeerMessage::Forwarded(Forwarded { number, committed, why, token }))
+        }
         CommitStep::Persist | CommitStep::Over => Err(nonsense("an answer to no question")),
     }
 }
@@ -471,7 +495,10 @@ mod tests {
         for (committed, why) in
             [(Some(true), None), (Some(false), Some("no".to_owned())), (None, None)]
         {
-            let answer = Forwarded { number: 5, committed, why };
+            let attempt = commit(1).version.writer.clone();
+            let place = Some((origin("10.0.0.8"), 4));
+            let token = committed.filter(|c| *c).map(|_| Token { attempt, place });
+            let answer = Forwarded { number: 5, committed, why, token };
             let bytes = encode_forwarded(&answer);
             assert_eq!(decode_commit_response(bytes.into()), Ok(PeerMessage::Forwarded(answer)));
         }

@@ -43,18 +43,20 @@ class AftCommitRequest(_message.Message):
     def __init__(self, record: _Optional[_Union[TransactionRecord, _Mapping]] = ..., responseAddress: _Optional[str] = ..., step: _Optional[_Union[CommitStep, str]] = ..., number: _Optional[int] = ..., node: _Optional[str] = ..., incarnation: _Optional[str] = ..., visit: _Optional[_Union[Visit, _Mapping]] = ..., hops: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ..., named: bool = ...) -> None: ...
 
 class AftCommitResponse(_message.Message):
-    __slots__ = ["error", "number", "status", "step", "values"]
+    __slots__ = ["error", "number", "status", "step", "token", "values"]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
     error: str
     number: int
     status: TransactionStatus
     step: CommitStep
+    token: CommitToken
     values: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, number: _Optional[int] = ..., error: _Optional[str] = ..., values: _Optional[_Iterable[bytes]] = ..., status: _Optional[_Union[TransactionStatus, str]] = ..., step: _Optional[_Union[CommitStep, str]] = ...) -> None: ...
+    def __init__(self, number: _Optional[int] = ..., error: _Optional[str] = ..., values: _Optional[_Iterable[bytes]] = ..., status: _Optional[_Union[TransactionStatus, str]] = ..., step: _Optional[_Union[CommitStep, str]] = ..., token: _Optional[_Union[CommitToken, _Mapping]] = ...) -> None: ...
 
 class AftQuery(_message.Message):
     __slots__ = ["incarnation", "key", "number", "puts", "responseAddress", "tid"]
