@@ -158,11 +158,11 @@ pub(super) fn values(answer: Bytes, id: &str) -> Result<Vec<Bytes>, String> {
     values.map_err(|why| why.to_string())
 }
 
-/// Checks the answer to going on with a transaction.
+/// Checks the answer to going on with a transaction: the node's address, and nothing behind it.
 pub(super) fn gone_on(answer: &[u8]) -> Result<(), String> {
-    match answer {
-        [] => Ok(()),
-        why => Err(String::from_utf8_lossy(why).into_owned()),
+    match answer.contains(&b'~') {
+        false => Ok(()),
+        true => Err(String::from_utf8_lossy(answer).into_owned()),
     }
 }
 
