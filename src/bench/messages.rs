@@ -158,12 +158,11 @@ pub(super) fn values(answer: Bytes, id: &str) -> Result<Vec<Bytes>, String> {
     values.map_err(|why| why.to_string())
 }
 
-/// Checks the answer to going on with a transaction.
+/// Checks the answer to going on with a transaction: the node's address, and nothing behind it.
 pub(super) fn gone_on(answer: &[u8]) -> Result<(), String> {
-    // The node's address; if it refuses, also the number of an error, and words.
-    match String::from_utf8_lossy(answer).splitn(3, '~').nth(2) {
-        None => Ok(()),
-        Some(why) => Err(why.to_owned()),
+    match answer.contains(&b'~') {
+        false => Ok(()),
+        true => Err(String::from_utf8_lossy(answer).into_owned()),
     }
 }
 
@@ -173,7 +172,7 @@ pub(super) fn answer(kind: Kind, value_bytes: usize) -> Vec<u8> {
         Kind::Start => tag(TransactionStatus::Running),
         Kind::Commit => tag(TransactionStatus::Committed),
         Kind::Abort => tag(TransactionStatus::Aborted),
-        Kind::Continue => b"127.0.0.1".to_vec(),
+        Kind::Continue => Vec::new(),
         Kind::Get => keys_answer(RequestType::Get, lww(vec![7; value_bytes].into())),
         Kind::Put => keys_answer(RequestType::Put, Vec::new()),
     }

@@ -47,8 +47,6 @@ pub(super) enum Continuation {
     Reply(Ticket),
     /// A commit that waited for this node goes on.
     Merged(Address),
-    /// A commit begins, which names these nodes.
-    Commit(Asked, Vec<Address>),
 }
 
 /// All open questions.

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::attempts::{Phase, Waiter, Wants};
-use super::calls::Continuation;
 use super::effect::{Answer, Effect, End};
 use super::event::Asked;
 use super::ops::Purpose;
@@ -57,21 +56,21 @@ impl Node {
         self.prepare_on(turn, txn);
     }
 
-    /// The attempt does not run here. It may run on the nodes that the client names.
+    /// The attempt does not run here. If it runs on the nodes that the client names, one of them is to
+    /// commit it: had it been here in an earlier life of this node, they would know, and this one does not.
     fn commit_unknown(
         &mut self,
         turn: &mut Turn<'_>,
         asked: Asked,
         txn: &AttemptId,
-        named: Vec<Address>,
+        mut named: Vec<Address>,
     ) {
         let is_open = !self.ended.is_over(txn) && self.attempts.current(&txn.base()).is_none();
-        match named.first().cloned() {
-            Some(node) if is_open => {
-                self.ask_for(turn, txn, node, Continuation::Commit(asked, named));
-            }
-            _ => self.commit_again(turn, asked, txn),
+        if named.is_empty() || !is_open || self.peer_tickets.contains_key(&asked.ticket) {
+            return self.commit_again(turn, asked, txn);
         }
+        let to = named.remove(0);
+        self.forward(turn, asked, txn, to, named);
     }
 
     /// Fixes the write set and the timestamp, and sends both to the store.

@@ -197,7 +197,6 @@ impl Node {
         match then {
             Continuation::Reply(ticket) => turn.reply(ticket, Answer::Continued),
             Continuation::Merged(node) => self.merged_for_commit(turn, txn, &node),
-            Continuation::Commit(asked, addresses) => self.commit(turn, asked, txn, addresses),
         }
     }
 
@@ -220,7 +219,6 @@ impl Node {
         match then {
             Continuation::Reply(ticket) => turn.reply(ticket, Answer::Refused(why)),
             Continuation::Merged(_) => {}
-            Continuation::Commit(asked, _) => self.settle(turn, asked, txn),
         }
     }
 }

@@ -50,7 +50,7 @@ struct Row {
     bytes_per_commit: f64,
     messages_per_s: f64,
     bytes_per_s: f64,
-    /// CPU time to tell all others, and to hear all of them, in an interval: medians.
+    /// To tell all others, and to hear all of them, in an interval: medians, by the clock on the wall.
     tell_us: f64,
     hear_us: f64,
     /// Both, as a share of one core.
