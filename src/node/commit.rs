@@ -25,8 +25,10 @@ impl Node {
         turn: &mut Turn<'_>,
         asked: Asked,
         txn: &AttemptId,
-        mut named: Vec<Address>,
+        addresses: Vec<Address>,
     ) {
+        // Whoever commits merges all of them, this one too, if it is named.
+        let mut named = addresses.clone();
         named.retain(|node| *node != self.config.address && self.config.has_peers);
         let Some(attempt) = self.attempts.get(txn) else {
             return self.commit_unknown(turn, asked, txn, named);
@@ -36,11 +38,11 @@ impl Node {
             Phase::Committing { .. } | Phase::Preparing(_) => {}
             Phase::HandedOut { coordinator, .. } => {
                 let to = coordinator.node.clone();
-                return self.forward(turn, asked, txn, to, named);
+                return self.forward(turn, asked, txn, to, addresses);
             }
             Phase::Running { .. } => {
                 if let Some(to) = travel.ahead.iter().rfind(|node| !named.contains(node)).cloned() {
-                    return self.forward(turn, asked, txn, to, named);
+                    return self.forward(turn, asked, txn, to, addresses);
                 }
                 if !named.is_empty() || !travel.stayed_here() {
                     self.prepare(txn, named);
@@ -63,14 +65,15 @@ impl Node {
         turn: &mut Turn<'_>,
         asked: Asked,
         txn: &AttemptId,
-        mut named: Vec<Address>,
+        named: Vec<Address>,
     ) {
         let is_open = !self.ended.is_over(txn) && self.attempts.current(&txn.base()).is_none();
-        if named.is_empty() || !is_open || self.peer_tickets.contains_key(&asked.ticket) {
-            return self.commit_again(turn, asked, txn);
+        match named.first().cloned() {
+            Some(to) if is_open && !self.peer_tickets.contains_key(&asked.ticket) => {
+                self.forward(turn, asked, txn, to, named);
+            }
+            _ => self.commit_again(turn, asked, txn),
         }
-        let to = named.remove(0);
-        self.forward(turn, asked, txn, to, named);
     }
 
     /// Fixes the write set and the timestamp, and sends both to the store.

@@ -5,7 +5,7 @@ use super::calls::CallPurpose;
 use super::effect::{Answer, Effect};
 use super::event::{Asked, Ticket};
 use super::peer::{Address, Forward, Forwarded, Over, PeerMessage};
-use super::{Node, Refusal, Turn};
+use super::{Decided, Node, Refusal, Turn};
 use crate::txn::AttemptId;
 
 /// Longer ways are circles.
@@ -88,10 +88,15 @@ impl Node {
         let Some(call) = self.end_call(answer.number) else { return };
         let CallPurpose::Forward { asked, attempt } = call.purpose else { return };
         let id = attempt.to_string();
-        if answer.committed == Some(false) {
-            // What that node told may have been lost on the way.
-            let from = call.to.clone();
-            self.over(turn, Over { from, attempt: attempt.clone(), end: None });
+        // It is over here, too; that it was told may have been lost on the way.
+        let from = call.to.clone();
+        match answer.committed {
+            Some(true) => {
+                self.over(turn, Over { from, attempt: attempt.clone(), end: Some(None) });
+                self.ended.decide(attempt.base(), Decided::Committed(answer.token.clone()));
+            }
+            Some(false) => self.over(turn, Over { from, attempt: attempt.clone(), end: None }),
+            None => {}
         }
         let why = answer.why.map(|why| Refusal::Elsewhere(call.to, why));
         let answer = match answer.committed {
