@@ -5,7 +5,7 @@ use super::calls::CallPurpose;
 use super::effect::{Answer, Effect};
 use super::event::{Asked, Ticket};
 use super::peer::{Address, Forward, Forwarded, Over, PeerMessage};
-use super::{Decided, Node, Refusal, Turn};
+use super::{Node, Refusal, Turn};
 use crate::txn::AttemptId;
 
 /// Longer ways are circles.
@@ -91,10 +91,8 @@ impl Node {
         // It is over here, too; that it was told may have been lost on the way.
         let from = call.to.clone();
         match answer.committed {
-            Some(true) => {
-                self.over(turn, Over { from, attempt: attempt.clone(), end: Some(None) });
-                self.ended.decide(attempt.base(), Decided::Committed(answer.token.clone()));
-            }
+            // The commit itself is not known here yet: who asks again is told by the store.
+            Some(true) => self.leave(turn, &attempt),
             Some(false) => self.over(turn, Over { from, attempt: attempt.clone(), end: None }),
             None => {}
         }
