@@ -31,7 +31,9 @@ impl Node {
         let mut named = addresses.clone();
         named.retain(|node| *node != self.config.address && self.config.has_peers);
         let Some(attempt) = self.attempts.get(txn) else {
-            return self.commit_unknown(turn, asked, txn, named);
+            // Also if other nodes are named: had it run here in an earlier life of this node, nobody would
+            // know what is missing.
+            return self.commit_again(turn, asked, txn);
         };
         let travel = &attempt.travel;
         match &attempt.phase {
@@ -56,24 +58,6 @@ impl Node {
         }
         self.wait_for(turn, txn, asked, Wants::Outcome(txn.clone()));
         self.prepare_on(turn, txn);
-    }
-
-    /// The attempt does not run here. If it runs on the nodes that the client names, one of them is to
-    /// commit it: had it been here in an earlier life of this node, they would know, and this one does not.
-    fn commit_unknown(
-        &mut self,
-        turn: &mut Turn<'_>,
-        asked: Asked,
-        txn: &AttemptId,
-        named: Vec<Address>,
-    ) {
-        let is_open = !self.ended.is_over(txn) && self.attempts.current(&txn.base()).is_none();
-        match named.first().cloned() {
-            Some(to) if is_open && !self.peer_tickets.contains_key(&asked.ticket) => {
-                self.forward(turn, asked, txn, to, named);
-            }
-            _ => self.commit_again(turn, asked, txn),
-        }
     }
 
     /// Fixes the write set and the timestamp, and sends both to the store.
