@@ -138,6 +138,9 @@ pub fn run(settings: &Settings) -> Result<(), SidecarError> {
     if store.is_shared() {
         let each = settings.anna_cache_report;
         let each = (each > 0.0).then(|| Duration::from_secs_f64(each));
+        // Once before anything is served: what the store forgets from now on is noticed. A failure is
+        // told by the next round.
+        let _ = runtime.block_on(store.tend());
         shared::start(&runtime, &store, &handle, loaded.position, each);
     }
     drain_on_signal(&runtime, handle)?;
