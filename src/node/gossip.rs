@@ -289,8 +289,10 @@ impl Node {
             in_log_to: 0,
             commits: unsent,
         };
-        // Who listens compares with the store's log, which has all of them.
-        self.send_batch(turn, &batch, &listeners);
+        // Who listens compares with the store's log, which has all of them, and has heartbeats of its own.
+        if !batch.commits.is_empty() {
+            self.send_batch(turn, &batch, &listeners);
+        }
         batch.commits = without_overwritten(batch.commits, &self.hasher);
         self.send_batch(turn, &batch, &members);
     }
