@@ -126,7 +126,7 @@ enum SharedStorage {
 const EXAMPLES: &str = "Examples:
   aft manager --ip 10.0.0.9 --storage anna --anna-routing 10.0.0.7
   aft sidecar --ip 10.0.0.21 --manager 10.0.0.9 --storage anna --anna-routing 10.0.0.7
-  aft manager --port-offset 100                # on one machine with sidecars
+  aft manager --port-offset 90                 # on one machine with sidecars
   curl 127.0.0.1:9466/status                   # the nodes, and what was found";
 
 /// Reads a number of seconds that makes sense for waiting.

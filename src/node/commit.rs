@@ -25,22 +25,26 @@ impl Node {
         turn: &mut Turn<'_>,
         asked: Asked,
         txn: &AttemptId,
-        mut named: Vec<Address>,
+        addresses: Vec<Address>,
     ) {
+        // Whoever commits merges all of them, this one too, if it is named.
+        let mut named = addresses.clone();
         named.retain(|node| *node != self.config.address && self.config.has_peers);
         let Some(attempt) = self.attempts.get(txn) else {
-            return self.commit_unknown(turn, asked, txn, named);
+            // Also if other nodes are named: had it run here in an earlier life of this node, nobody would
+            // know what is missing.
+            return self.commit_again(turn, asked, txn);
         };
         let travel = &attempt.travel;
         match &attempt.phase {
             Phase::Committing { .. } | Phase::Preparing(_) => {}
             Phase::HandedOut { coordinator, .. } => {
                 let to = coordinator.node.clone();
-                return self.forward(turn, asked, txn, to, named);
+                return self.forward(turn, asked, txn, to, addresses);
             }
             Phase::Running { .. } => {
                 if let Some(to) = travel.ahead.iter().rfind(|node| !named.contains(node)).cloned() {
-                    return self.forward(turn, asked, txn, to, named);
+                    return self.forward(turn, asked, txn, to, addresses);
                 }
                 if !named.is_empty() || !travel.stayed_here() {
                     self.prepare(txn, named);
@@ -54,23 +58,6 @@ impl Node {
         }
         self.wait_for(turn, txn, asked, Wants::Outcome(txn.clone()));
         self.prepare_on(turn, txn);
-    }
-
-    /// The attempt does not run here. If it runs on the nodes that the client names, one of them is to
-    /// commit it: had it been here in an earlier life of this node, they would know, and this one does not.
-    fn commit_unknown(
-        &mut self,
-        turn: &mut Turn<'_>,
-        asked: Asked,
-        txn: &AttemptId,
-        mut named: Vec<Address>,
-    ) {
-        let is_open = !self.ended.is_over(txn) && self.attempts.current(&txn.base()).is_none();
-        if named.is_empty() || !is_open || self.peer_tickets.contains_key(&asked.ticket) {
-            return self.commit_again(turn, asked, txn);
-        }
-        let to = named.remove(0);
-        self.forward(turn, asked, txn, to, named);
     }
 
     /// Fixes the write set and the timestamp, and sends both to the store.

@@ -88,10 +88,13 @@ impl Node {
         let Some(call) = self.end_call(answer.number) else { return };
         let CallPurpose::Forward { asked, attempt } = call.purpose else { return };
         let id = attempt.to_string();
-        if answer.committed == Some(false) {
-            // What that node told may have been lost on the way.
-            let from = call.to.clone();
-            self.over(turn, Over { from, attempt: attempt.clone(), end: None });
+        // It is over here, too; that it was told may have been lost on the way.
+        let from = call.to.clone();
+        match answer.committed {
+            // The commit itself is not known here yet: who asks again is told by the store.
+            Some(true) => self.leave(turn, &attempt),
+            Some(false) => self.over(turn, Over { from, attempt: attempt.clone(), end: None }),
+            None => {}
         }
         let why = answer.why.map(|why| Refusal::Elsewhere(call.to, why));
         let answer = match answer.committed {

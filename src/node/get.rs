@@ -64,12 +64,6 @@ impl Node {
             }
             if let Some(attempt) = self.attempts.get_mut(txn) {
                 attempt.travel.steps += 1;
-                // Asked for again, they may have appeared. Not so a key that was missing and then
-                // written here: its absence was seen, and is not seen again.
-                let asked_again = keys.iter().filter(|key| {
-                    attempt.writes.get(key).is_none() && attempt.travel.holder(key).is_none()
-                });
-                asked_again.for_each(|key| attempt.reads.forget_missing(key));
             }
         }
         let plain = Map::with_hasher(self.hasher.clone());
@@ -89,7 +83,14 @@ impl Node {
                 if let Some(attempt) = self.attempts.get_mut(&txn) {
                     std::mem::swap(&mut attempt.reads, &mut reads);
                 }
+                let revisited = self.asked_again(&get, &reads);
+                revisited.iter().for_each(|key| reads.forget_missing(key));
                 let chosen = self.choose_all(turn, &mut get, &mut reads);
+                if chosen.is_err() {
+                    // The client has seen nothing else yet.
+                    let unread = revisited.into_iter().filter(|key| reads.pinned(key).is_none());
+                    unread.collect::<Vec<_>>().into_iter().for_each(|key| reads.note_missing(key));
+                }
                 if let Some(attempt) = self.attempts.get_mut(&txn) {
                     attempt.reads = reads;
                     // A view that was handed over before does not have this.
@@ -121,6 +122,16 @@ impl Node {
                 turn.reply(get.ticket, Answer::Refused(why));
             }
         }
+    }
+
+    /// Keys that were missing and are asked for again: they may have appeared. Not so a key that was
+    /// missing and then written by the transaction: its absence was seen, and is not seen again.
+    fn asked_again(&self, get: &Get, reads: &ReadSet) -> Vec<Key> {
+        let attempt = get.txn.as_ref().and_then(|txn| self.attempts.get(txn));
+        let is_own = |key: &Key| {
+            attempt.is_some_and(|a| a.writes.get(key).is_some() || a.travel.holder(key).is_some())
+        };
+        get.keys.iter().filter(|key| reads.is_missing(key) && !is_own(key)).cloned().collect()
     }
 
     fn choose_all(

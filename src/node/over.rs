@@ -25,6 +25,16 @@ impl Node {
         }
     }
 
+    /// An attempt was committed by another node. What it did here is of no use any more.
+    pub(super) fn leave(&mut self, turn: &mut Turn<'_>, txn: &AttemptId) {
+        let phase = self.attempts.get(txn).map(|attempt| &attempt.phase);
+        if matches!(phase, Some(Phase::Running { .. } | Phase::HandedOut { .. })) {
+            self.forget_attempt(txn);
+            self.ended.note_aborted(txn.clone(), Refusal::AlreadyCommitted, true);
+            turn.effects.push(Effect::Ended { attempt: txn.clone(), end: End::Elsewhere });
+        }
+    }
+
     /// An attempt has ended on another node.
     pub(super) fn over(&mut self, turn: &mut Turn<'_>, told: Over) {
         let Over { from, attempt: txn, end } = told;

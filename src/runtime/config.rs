@@ -140,7 +140,8 @@ options! {
     ipc_dir: PathBuf = "/requests".into(), "AFT_IPC_DIR", "DIR", "Serving";
     /// This node's address, as it is given to clients and stores. [default: 127.0.0.1]
     ip: IpAddr = [127, 0, 0, 1].into(), "AFT_IP", "IP", "Serving";
-    /// Added to every TCP port, so that nodes can share an address. [default: 0]
+    /// Added to every TCP port, so that nodes can share an address; 10 apart is enough, 1 or 100 is not.
+    /// [default: 0]
     port_offset: u16 = 0, "AFT_PORT_OFFSET", "N", "Serving";
     /// Address of /metrics, /livez, /readyz and /status. The default is given up if it is in use.
     /// [default: 127.0.0.1:9464]

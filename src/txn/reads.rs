@@ -101,6 +101,11 @@ impl ReadSet {
         self.missing.insert(key);
     }
 
+    /// Whether `key` was reported to have no value.
+    pub fn is_missing(&self, key: &Key) -> bool {
+        self.missing.contains(key)
+    }
+
     /// Forgets that `key` was missing: it is asked for again and may have a value now.
     pub fn forget_missing(&mut self, key: &Key) {
         self.missing.remove(key);

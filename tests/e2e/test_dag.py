@@ -107,10 +107,10 @@ def test_of_two_values_the_deeper_one_counts_then_the_greater_node(cluster: Clus
     commit(tid, a, b, c)
     see(cluster, {"same": b"c", "deep": b"a"})
     tid = begin(c)
-    go_on(tid, b, c, deep=b"b, after c")
-    go_on(tid, a, b, deep=b"a, after b and c")
+    go_on(tid, b, c, deepest=b"b, after c")
+    go_on(tid, a, b, deepest=b"a, after b and c")
     commit(tid, b, a)
-    see(cluster, {"deep": b"a, after b and c"})
+    see(cluster, {"deepest": b"a, after b and c"})
 
 
 def test_what_was_read_elsewhere_binds(cluster_of: Callable[..., Cluster]) -> None:

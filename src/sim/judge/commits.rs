@@ -155,7 +155,7 @@ fn stored(landed: &Landed) -> BTreeMap<&Key, Value> {
 fn candidates(attempt: &Attempt) -> impl Iterator<Item = Candidate> {
     attempt.operations.iter().flat_map(move |operation| {
         let What::Commit { named } = &operation.what else { return Vec::new() };
-        let sites = coordinators(attempt, operation, named.is_empty());
+        let sites = coordinators(attempt, operation, named);
         sites.into_iter().map(|site| candidate(attempt, operation.asked, site, named)).collect()
     })
 }
@@ -171,8 +171,8 @@ fn candidate(attempt: &Attempt, asked: Moment, site: usize, named: &[usize]) -> 
 }
 
 /// The nodes that can have made a commit that was asked for at one of them: this one, or those to which
-/// the transaction had gone on.
-fn coordinators(attempt: &Attempt, commit: &Operation, may_forward: bool) -> Vec<usize> {
+/// the transaction had gone on, or those that were named, if it did not run here.
+fn coordinators(attempt: &Attempt, commit: &Operation, named: &[usize]) -> Vec<usize> {
     let continues = |operation: &&Operation| matches!(operation.what, What::Continue { .. });
     let gone_on = |site: usize| {
         let out = attempt.operations.iter().filter(continues).filter(move |operation| {
@@ -195,10 +195,10 @@ fn coordinators(attempt: &Attempt, commit: &Operation, may_forward: bool) -> Vec
             && is_certain(operation)
     });
     let mut sites = Vec::new();
-    if !surely_gone || came_back || !may_forward {
+    if !surely_gone || came_back || !named.is_empty() {
         sites.push(commit.site);
     }
-    let mut open: Vec<_> = gone_on(commit.site).collect();
+    let mut open: Vec<_> = gone_on(commit.site).chain(named.iter().copied()).collect();
     while let Some(site) = open.pop() {
         if !sites.contains(&site) {
             sites.push(site);
