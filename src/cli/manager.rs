@@ -19,7 +19,8 @@ use clap::{Args, ValueEnum};
 ///
 /// With --storage it follows the commit logs in the store. A commit that stands there, and that no node told
 /// of within --gossip-bound, was made by a node that died, or was cut off, right after it: all nodes are told
-/// of it, it is logged and counted. Sidecars find such commits themselves, about a second later.
+/// of it, it is logged and counted. Sidecars find such commits themselves within about a second, so that they
+/// know them earlier only with a bound well below that, of which the price is more reads of the store.
 ///
 /// Nothing rests on it: while it is away sidecars go on with the nodes that they know. It keeps nothing, and
 /// has heard of all nodes a second after it was started again. It may share a machine with a sidecar, with an

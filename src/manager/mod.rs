@@ -5,7 +5,7 @@
 //! all nodes of commits whose own node died, or was cut off, before it did (`faults.rs`).
 //!
 //! No promise rests on it. Nodes keep the members that they have heard of while it is away, and follow the
-//! logs themselves, more slowly. It keeps nothing on a disk: a second after its start it has heard of all.
+//! logs themselves, each second. It keeps nothing on a disk: a second after its start it has heard of all.
 //!
 //! One thread owns the sockets and all that is known (`server.rs`); `follow.rs` reads the store beside it.
 
