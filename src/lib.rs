@@ -6,6 +6,7 @@ pub mod anna;
 pub mod asking;
 pub mod bench;
 pub mod frontend;
+pub mod manager;
 pub mod node;
 pub mod peer;
 pub mod runtime;

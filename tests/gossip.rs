@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aft::asking;
-use aft::node::{Answer, Effect, Event, Node, NodeConfig, Now, PeerMessage, ReadValue, Ticket};
+use aft::node::{
+    Answer, Batch, Effect, Event, Found, Node, NodeConfig, Now, Origin, PeerMessage, ReadValue,
+    Resend, Ticket,
+};
 use aft::storage::Storage;
 use aft::storage::memory::MemoryStore;
 use aft::txn::{Key, ReadAtomic};
@@ -67,8 +70,9 @@ impl Pair {
             match effect {
                 Effect::Reply { ticket, answer } => self.answers.push((ticket, answer)),
                 Effect::Send { to, message } => {
-                    let to = (0..2).find(|n| address(*n) == to).expect("a node");
-                    self.on_the_way.push((to, message));
+                    // What goes to others is lost.
+                    let to = (0..2).find(|n| address(*n) == to);
+                    self.on_the_way.extend(to.map(|to| (to, message)));
                 }
                 Effect::Store { op, ask } => {
                     let answer = asking::answer(self.store.clone(), ask);
@@ -104,6 +108,22 @@ impl Pair {
             }
             answer => panic!("{answer:?}"),
         }
+    }
+
+    /// Lets the first node make a commit that is not told before `then`, and answers what it sends in the
+    /// interval that follows.
+    fn sent_by_first(&mut self, then: Event) -> Vec<(Arc<str>, PeerMessage)> {
+        self.write(0, "k", "v");
+        self.handle(0, then);
+        self.elapsed += INTERVAL;
+        let wall_ns = 1_790_000_000_000_000_000 + self.elapsed.as_nanos() as u64;
+        let mut effects = Vec::new();
+        self.nodes[0].handle(Now { wall_ns, elapsed: self.elapsed }, Event::Tick, &mut effects);
+        let sent = effects.into_iter().filter_map(|effect| match effect {
+            Effect::Send { to, message } => Some((to, message)),
+            _ => None,
+        });
+        sent.collect()
     }
 
     /// Lets an interval pass, and messages arrive for which `keep` says so.
@@ -228,4 +248,129 @@ fn a_commit_from_the_future_waits_and_does_not_drag_the_clock_along() {
     pair.interval(|_| true);
     assert_eq!(pair.read(1, "k"), Some(Bytes::from_static(b"early")), "its time has come");
     assert_eq!(pair.nodes[1].status().quarantined, 0);
+}
+
+fn commits_of(message: &PeerMessage) -> (u64, u64, usize) {
+    match message {
+        PeerMessage::Commits(batch) => (batch.first, batch.last, batch.commits.len()),
+        message => panic!("{message:?}"),
+    }
+}
+
+#[test]
+fn a_listener_is_told_all_and_is_no_member() {
+    let mut pair = Pair::new();
+    pair.write(0, "k", "overwritten");
+    let manager: Arc<str> = "10.0.0.9".into();
+    let sent = pair.sent_by_first(Event::Listeners(vec![manager.clone()]));
+    let to = |name: &str| -> Vec<_> {
+        let sent = sent.iter().filter(|(to, _)| **to == *name);
+        sent.map(|(_, message)| commits_of(message)).collect()
+    };
+    assert_eq!(to(&manager), [(1, 2, 2)], "all commits");
+    assert_eq!(to(&address(1)), [(1, 2, 1)], "nodes need the newest only");
+    assert_eq!(pair.nodes[0].status().members, [address(1).to_string()]);
+}
+
+#[test]
+fn a_listener_hears_each_second_whatever_the_interval() {
+    let config = NodeConfig { gossip_each: Duration::from_secs(60), ..NodeConfig::default() };
+    let mut node = Node::new(config, Box::new(ReadAtomic), 1);
+    let (mut words, mut effects) = (0, Vec::new());
+    let at = |elapsed| Now { wall_ns: 1_790_000_000_000_000_000, elapsed };
+    node.handle(at(Duration::ZERO), Event::Listeners(vec!["10.0.0.9".into()]), &mut effects);
+    for _ in 0..10 {
+        let due = node.next_deadline().expect("it goes on");
+        node.handle(at(due), Event::Tick, &mut effects);
+        words += effects.drain(..).filter(|one| matches!(one, Effect::Send { .. })).count();
+        assert!(due <= Duration::from_secs(10));
+    }
+    assert_eq!(words, 11, "the first one at once");
+}
+
+#[test]
+fn numbers_stay_right_when_nobody_listened_for_a_while() {
+    let mut pair = Pair::new();
+    pair.write(0, "a", "untold");
+    pair.handle(0, Event::Members(Vec::new()));
+    pair.write(0, "b", "to nobody");
+    let sent = pair.sent_by_first(Event::Members(vec![address(1)]));
+    let told: Vec<_> = sent.iter().map(|(_, message)| commits_of(message)).collect();
+    assert!(told.iter().all(|(first, last, count)| *first == 4 && *last == 3 && *count == 0));
+    for (_, message) in sent {
+        pair.handle(1, Event::Peer(message));
+    }
+    pair.write(0, "c", "told");
+    for _ in 0..20 {
+        pair.interval(|_| true);
+    }
+    assert_eq!(pair.read(1, "c"), Some(Bytes::from_static(b"told")));
+    assert_eq!(pair.heard(1), Some((4, 4)));
+}
+
+#[test]
+fn what_a_manager_found_is_read() {
+    let mut pair = Pair::new();
+    pair.write(0, "k", "v");
+    let mut commits = Vec::new();
+    pair.interval(|message| {
+        if let PeerMessage::Commits(batch) = message {
+            commits.extend(batch.commits.iter().cloned());
+        }
+        false
+    });
+    assert_eq!(pair.read(1, "k"), None);
+    let found = Found { manager: "10.0.0.9".into(), commits };
+    pair.handle(1, Event::Peer(PeerMessage::Found(found)));
+    assert_eq!(pair.read(1, "k"), Some(Bytes::from_static(b"v")));
+    assert_eq!(pair.nodes[1].status().gossip.commits_found, 1);
+    assert_eq!(pair.heard(1), None, "its origin has told nothing");
+}
+
+/// What the second node says in some life of it.
+fn word(incarnation: &str, first: u64, last: u64) -> Event {
+    let origin = Origin { node: address(1), incarnation: incarnation.into() };
+    let batch = Batch { origin, first, last, in_log_to: 0, commits: Vec::new() };
+    Event::Peer(PeerMessage::Commits(batch))
+}
+
+#[test]
+fn the_dead_are_asked_nothing_and_forgotten() {
+    let mut pair = Pair::new();
+    pair.handle(0, word("x", 1, 1));
+    pair.handle(0, word("x", 3, 3));
+    let asks = |pair: &mut Pair, intervals: u32| {
+        let mut asks = 0;
+        for _ in 0..intervals {
+            pair.interval(|message| {
+                asks += u32::from(matches!(message, PeerMessage::Resend(_)));
+                // The other one is dead.
+                false
+            });
+        }
+        asks
+    };
+    assert!(asks(&mut pair, 100) > 50, "it may come back");
+    asks(&mut pair, 500);
+    assert_eq!(asks(&mut pair, 100), 0, "it was silent for a minute");
+    assert_eq!(pair.heard(0), Some((1, 3)), "it is a member, so it is remembered");
+    pair.handle(0, word("y", 1, 2));
+    pair.interval(|_| false);
+    assert_eq!(pair.heard(0), Some((2, 2)), "another life took its place");
+    pair.handle(0, Event::Members(vec![address(7)]));
+    asks(&mut pair, 601);
+    assert_eq!(pair.heard(0), None, "it is no member any more");
+}
+
+#[test]
+fn whoever_asks_for_all_gets_one_bounded_answer() {
+    let mut pair = Pair::new();
+    for _ in 0..600 {
+        pair.write(0, "k", "v");
+    }
+    let resend = Resend { asker: address(1), incarnation: "1".into(), first: 1, last: u64::MAX };
+    pair.on_the_way.clear();
+    pair.handle(0, Event::Peer(PeerMessage::Resend(resend)));
+    let sent: Vec<_> = pair.on_the_way.iter().map(|(_, message)| commits_of(message)).collect();
+    assert_eq!(sent, [(1, 512, 512)]);
 }

@@ -92,7 +92,8 @@ const RULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("src/frontend", &["zmq::", "crate::runtime", "crate::storage"]),
-    ("src/runtime", &["zmq::"]),
+    ("src/runtime", &["zmq::", "crate::manager"]),
+    ("src/manager", &["zmq::", "crate::sim", "crate::bench"]),
     ("src/cli", &["zmq::"]),
     ("src/sim", &["tokio", "zmq", "std::thread", "Instant", "SystemTime", "crate::runtime"]),
 ];

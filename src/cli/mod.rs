@@ -2,6 +2,7 @@
 
 mod anna_server;
 mod bench;
+mod manager;
 mod sidecar;
 mod sim;
 
@@ -29,6 +30,7 @@ enum Command {
     Sim(sim::SimArgs),
     Bench(bench::BenchArgs),
     AnnaServer(Box<anna_server::AnnaServerArgs>),
+    Manager(Box<manager::ManagerArgs>),
 }
 
 /// Parses the command line and does what it says.
@@ -38,6 +40,7 @@ pub fn run() -> ExitCode {
         Command::Sim(args) => sim::run(args),
         Command::Bench(args) => bench::run(args),
         Command::AnnaServer(args) => anna_server::run(*args),
+        Command::Manager(args) => manager::run(*args),
     }
 }
 

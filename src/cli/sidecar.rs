@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use aft::runtime::config::{Options, Settings};
+use aft::runtime::config::{Given, Options};
 use aft::runtime::{logging, sidecar};
 use clap::Args;
 
@@ -13,6 +13,9 @@ use clap::Args;
 /// win over the environment, the environment over the file, the file over the defaults. When the
 /// sidecar serves it prints one line that begins with "ready"; logs go to standard error. SIGTERM ends
 /// it: running transactions get up to 5 seconds, then it exits with status 0.
+///
+/// SIGHUP reads the list of peers in the --config file again, and nothing else of it; a file that cannot be
+/// used is refused and the list stays. Whatever else is changed there needs a restart.
 #[derive(Args)]
 pub struct SidecarArgs {
     #[command(flatten)]
@@ -29,7 +32,8 @@ pub struct SidecarArgs {
 }
 
 pub fn run(args: SidecarArgs) -> ExitCode {
-    let settings = match Settings::load(args.options, args.config.as_deref()) {
+    let given = Given { options: args.options, file: args.config };
+    let settings = match given.load() {
         Ok(settings) => settings,
         Err(error) => return super::fail(&error, super::EXIT_USAGE),
     };
@@ -44,7 +48,7 @@ pub fn run(args: SidecarArgs) -> ExitCode {
         println!("the configuration is usable");
         return ExitCode::SUCCESS;
     }
-    match sidecar::run(&settings) {
+    match sidecar::run(&settings, given) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => super::fail(&error, 1),
     }

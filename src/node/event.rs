@@ -100,6 +100,8 @@ pub enum Event {
     Learned(Vec<Arc<Commit>>),
     /// These are all nodes from here on; this one may be among them.
     Members(Vec<Address>),
+    /// These are told of all commits, too, and are no nodes.
+    Listeners(Vec<Address>),
     /// A message of another node.
     Peer(PeerMessage),
     /// The store's answer to an effect.

@@ -3,14 +3,19 @@
 //! No read waits for it and no promise rests on its speed: a commit that is not known here is simply
 //! not read here yet. What is lost on the way is noticed by its number and asked for again; what its
 //! origin can no longer tell stands in the store's log, which is followed as well.
+//!
+//! Nothing is kept for a peer that is slow or dead: a message is handed to its socket and forgotten. The
+//! queue of each socket is bounded in bytes and in time (`transport::Outbox`), and what was dropped there
+//! is asked for again by number. What is kept is the same for all peers: the last own commits, of which
+//! the version index holds the records anyway, and a few numbers for each origin.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
-use super::peer::{Address, Batch, Origin, PeerMessage, Resend};
+use super::peer::{Address, Batch, Found, Origin, PeerMessage, Resend};
 use super::{Effect, HeardStatus, Node, Timer, Turn};
 use crate::txn::{Commit, Key, Map, Set};
 
@@ -20,12 +25,21 @@ const BATCH_COMMITS_MAX: usize = 512;
 const RECENT_MAX: usize = 100_000;
 /// A node that has nothing to tell says so every so many intervals.
 const HEARTBEAT_INTERVALS: u32 = 10;
+/// How often those who only listen are told that this node is there, whatever the interval.
+const HEARTBEAT_EACH: Duration = Duration::from_secs(1);
 /// Origins remembered. A node that restarts is a new one.
 const ORIGINS_MAX: usize = 4096;
+/// An origin that has been silent for so long is asked nothing, and is forgotten if its node has another
+/// life or is no member.
+const SILENT_MAX: Duration = Duration::from_secs(60);
+/// A member that has been silent for longer than this, and than two heartbeats, is not counted as live.
+const LIVE_WITHIN: Duration = Duration::from_secs(5);
 
 /// What this node tells and was told.
 pub(super) struct Gossip {
     members: Vec<Address>,
+    /// Told of all commits, too, but no nodes.
+    listeners: Vec<Address>,
     /// The number of the last own commit.
     last: u64,
     /// The first one that was not told yet.
@@ -34,6 +48,25 @@ pub(super) struct Gossip {
     heard: Map<Origin, Heard>,
     silent_intervals: u32,
     is_running: bool,
+    has_heartbeat: bool,
+    counts: GossipCounts,
+}
+
+/// What was said between nodes about commits, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct GossipCounts {
+    /// Messages sent, once for each receiver.
+    pub messages_sent: u64,
+    /// Commits in them.
+    pub commits_sent: u64,
+    /// Messages received.
+    pub messages_received: u64,
+    /// Commits in them, known before or not.
+    pub commits_received: u64,
+    /// Those of them that a manager found in the store.
+    pub commits_found: u64,
+    /// How often a node was asked for what had not arrived.
+    pub resends_asked: u64,
 }
 
 /// What is known of one origin's commits.
@@ -49,6 +82,8 @@ struct Heard {
     last: u64,
     /// When the gap was asked for.
     asked: Option<Duration>,
+    /// When the last word came.
+    at: Duration,
 }
 
 impl Heard {
@@ -81,25 +116,73 @@ impl Gossip {
     pub(super) fn new(members: Vec<Address>, hasher: &FixedState) -> Self {
         Self {
             members,
+            listeners: Vec::new(),
             last: 0,
             unsent: Vec::new(),
             recent: VecDeque::new(),
             heard: Map::with_hasher(hasher.clone()),
             silent_intervals: 0,
             is_running: false,
+            has_heartbeat: false,
+            counts: GossipCounts::default(),
         }
+    }
+
+    pub(super) fn members(&self) -> Vec<String> {
+        self.members.iter().map(|member| member.to_string()).collect()
+    }
+
+    pub(super) fn counts(&self) -> GossipCounts {
+        self.counts
+    }
+
+    /// How many members were heard from of late.
+    pub(super) fn live_members(&self, now: Duration, each: Duration) -> usize {
+        let within = LIVE_WITHIN.max(each * HEARTBEAT_INTERVALS * 2);
+        let live = self.heard.iter().filter(|(_, heard)| now < heard.at + within);
+        let live: BTreeSet<&str> = live.map(|(origin, _)| &*origin.node).collect();
+        self.members.iter().filter(|member| live.contains(&***member)).count()
+    }
+
+    /// Whether there is anybody to tell.
+    fn has_audience(&self) -> bool {
+        !self.members.is_empty() || !self.listeners.is_empty()
+    }
+
+    /// What was not told is not kept for an audience that may come: it will ask, or read the log.
+    fn audience_changed(&mut self) {
+        if !self.has_audience() {
+            self.unsent.clear();
+        }
+    }
+
+    /// Forgets origins that will not say any more. Otherwise each life of each node that ever was would
+    /// be remembered.
+    fn forget_silent(&mut self, now: Duration) {
+        let is_silent = |heard: &Heard| now >= heard.at + SILENT_MAX;
+        let mut newest: BTreeMap<Address, Duration> = BTreeMap::new();
+        for (origin, heard) in &self.heard {
+            let at = newest.entry(origin.node.clone()).or_default();
+            *at = heard.at.max(*at);
+        }
+        let members = &self.members;
+        self.heard.retain(|origin, heard| {
+            let has_later = newest.get(&origin.node).is_some_and(|at| *at > heard.at);
+            !is_silent(heard) || (!has_later && members.contains(&origin.node))
+        });
     }
 
     pub(super) fn told(&self) -> u64 {
         self.last
     }
 
-    pub(super) fn heard_status(&self) -> Vec<HeardStatus> {
+    pub(super) fn heard_status(&self, now: Duration) -> Vec<HeardStatus> {
         let heard = self.heard.iter().map(|(origin, heard)| HeardStatus {
             node: origin.node.to_string(),
             incarnation: origin.incarnation.to_string(),
             complete_to: heard.prefix,
             last: heard.last,
+            silent_ms: u64::try_from(now.saturating_sub(heard.at).as_millis()).unwrap_or(u64::MAX),
         });
         let mut heard: Vec<_> = heard.collect();
         heard.sort_by(|a, b| (&a.node, &a.incarnation).cmp(&(&b.node, &b.incarnation)));
@@ -124,6 +207,13 @@ impl Node {
     pub(super) fn set_members(&mut self, members: Vec<Address>) {
         self.gossip.members =
             members.into_iter().filter(|member| *member != self.config.address).collect();
+        self.gossip.audience_changed();
+    }
+
+    /// Others than nodes are to be told.
+    pub(super) fn set_listeners(&mut self, listeners: Vec<Address>) {
+        self.gossip.listeners = listeners;
+        self.gossip.audience_changed();
     }
 
     /// Remembers to tell others of a commit made here. Answers its number.
@@ -135,7 +225,7 @@ impl Node {
             gossip.recent.pop_front();
         }
         let number = gossip.last;
-        if !gossip.members.is_empty() {
+        if gossip.has_audience() {
             gossip.unsent.push(commit.clone());
         }
         if gossip.unsent.len() >= BATCH_COMMITS_MAX {
@@ -146,15 +236,35 @@ impl Node {
 
     /// Begins to gossip, once.
     pub(super) fn start_gossip(&mut self, turn: &Turn<'_>) {
-        if !self.gossip.is_running && !self.gossip.members.is_empty() {
+        if !self.gossip.is_running && self.gossip.has_audience() {
             self.gossip.is_running = true;
             self.timers.set(turn.now.elapsed + self.config.gossip_each, Timer::Gossip);
         }
+        if !self.gossip.has_heartbeat && !self.gossip.listeners.is_empty() {
+            self.gossip.has_heartbeat = true;
+            self.timers.set(turn.now.elapsed, Timer::Heartbeat);
+        }
+    }
+
+    /// Tells those who only listen that this node is there, and no more than they were told.
+    pub(super) fn heartbeat(&mut self, turn: &mut Turn<'_>) {
+        let listeners = self.gossip.listeners.clone();
+        if listeners.is_empty() {
+            self.gossip.has_heartbeat = false;
+            return;
+        }
+        let told = self.gossip.last - self.gossip.unsent.len() as u64;
+        let origin = self.config.origin();
+        let nothing =
+            Batch { origin, first: told + 1, last: told, in_log_to: 0, commits: Vec::new() };
+        self.send_batch(turn, &nothing, &listeners);
+        self.timers.set(turn.now.elapsed + HEARTBEAT_EACH, Timer::Heartbeat);
     }
 
     /// An interval is over.
     pub(super) fn gossip(&mut self, turn: &mut Turn<'_>) {
-        if self.gossip.members.is_empty() {
+        self.gossip.forget_silent(turn.now.elapsed);
+        if !self.gossip.has_audience() {
             self.gossip.is_running = false;
             return;
         }
@@ -171,17 +281,38 @@ impl Node {
         let gossip = &mut self.gossip;
         gossip.silent_intervals = 0;
         let unsent = std::mem::take(&mut gossip.unsent);
-        let batch = Batch {
+        let (members, listeners) = (gossip.members.clone(), gossip.listeners.clone());
+        let mut batch = Batch {
             origin: self.config.origin(),
             first: gossip.last + 1 - unsent.len() as u64,
             last: gossip.last,
             in_log_to: 0,
-            commits: without_overwritten(unsent, &self.hasher),
+            commits: unsent,
         };
-        for to in gossip.members.iter().cloned() {
+        // Who listens compares with the store's log, which has all of them, and has heartbeats of its own.
+        if !batch.commits.is_empty() {
+            self.send_batch(turn, &batch, &listeners);
+        }
+        batch.commits = without_overwritten(batch.commits, &self.hasher);
+        self.send_batch(turn, &batch, &members);
+    }
+
+    fn send_batch(&mut self, turn: &mut Turn<'_>, batch: &Batch, receivers: &[Address]) {
+        for to in receivers.iter().cloned() {
+            self.gossip.counts.messages_sent += 1;
+            self.gossip.counts.commits_sent += batch.commits.len() as u64;
             let message = PeerMessage::Commits(batch.clone());
             turn.effects.push(Effect::Send { to, message });
         }
+    }
+
+    /// What a manager found in the store.
+    pub(super) fn heard_found(&mut self, turn: &mut Turn<'_>, found: Found) {
+        let (counts, commits) = (&mut self.gossip.counts, found.commits.len() as u64);
+        counts.messages_received += 1;
+        counts.commits_received += commits;
+        counts.commits_found += commits;
+        found.commits.iter().for_each(|commit| self.learn(turn, commit));
     }
 
     /// What another node committed.
@@ -189,6 +320,8 @@ impl Node {
         if batch.origin.node == self.config.address {
             return;
         }
+        self.gossip.counts.messages_received += 1;
+        self.gossip.counts.commits_received += batch.commits.len() as u64;
         batch.commits.iter().for_each(|commit| self.learn(turn, commit));
         let heard = &mut self.gossip.heard;
         if heard.len() >= ORIGINS_MAX && !heard.contains_key(&batch.origin) {
@@ -202,6 +335,7 @@ impl Node {
             last: before,
             ..Heard::default()
         });
+        heard.at = turn.now.elapsed;
         heard.in_log_to = heard.in_log_to.max(batch.in_log_to);
         heard.add(batch.first, batch.last);
     }
@@ -216,6 +350,7 @@ impl Node {
                 continue;
             };
             match heard.asked {
+                _ if now >= heard.at + SILENT_MAX => {}
                 // Seen for the first time: it may be on its way.
                 None => heard.asked = Some(now),
                 Some(asked) if now < asked + each => {}
@@ -228,6 +363,7 @@ impl Node {
         // The map's order must not show.
         asks.sort();
         for (origin, first, last) in asks {
+            self.gossip.counts.resends_asked += 1;
             let asker = self.config.address.clone();
             let resend = Resend { asker, incarnation: origin.incarnation, first, last };
             let message = PeerMessage::Resend(resend);
@@ -250,8 +386,7 @@ impl Node {
         let in_log_to = if from > asked.first { from - 1 } else { 0 };
         let (origin, first) = (self.config.origin(), asked.first);
         let batch = Batch { origin, first, last, in_log_to, commits };
-        let message = PeerMessage::Commits(batch);
-        turn.effects.push(Effect::Send { to: asked.asker.clone(), message });
+        self.send_batch(turn, &batch, std::slice::from_ref(&asked.asker));
     }
 }
 

@@ -51,6 +51,7 @@ use attempts::{Attempts, Phase, Waiter};
 use calls::Calls;
 use ended::{Decided, Ended};
 use gossip::Gossip;
+pub use gossip::GossipCounts;
 use ops::{Op, Ops, Purpose};
 use query::Asking;
 use session::Waiting;
@@ -62,8 +63,8 @@ pub use effect::{Answer, Ask, Effect, End, ReadValue, Source};
 use event::Asked;
 pub use event::{Event, Now, OpId, StoreResult, Ticket};
 pub use peer::{
-    Address, Batch, Collect, Collected, Forward, Forwarded, HandOver, HandedOver, Holder, Origin,
-    Over, PeerMessage, Queried, Query, Resend, Token, View, Visit,
+    Address, Batch, Collect, Collected, Forward, Forwarded, Found, HandOver, HandedOver, Holder,
+    Origin, Over, PeerMessage, Queried, Query, Resend, Token, View, Visit,
 };
 pub use refusal::{Advice, Refusal};
 
@@ -91,6 +92,8 @@ pub struct Node {
     /// Commits of other nodes that are too far ahead of this node's clock.
     quarantined: Vec<Arc<Commit>>,
     draining: bool,
+    /// When the last event was handled.
+    elapsed: Duration,
     /// The first event was handled.
     has_begun: bool,
 }
@@ -128,6 +131,12 @@ pub struct Status {
     pub commits_told: u64,
     /// Commits of other nodes that are kept aside, as they are too far ahead of this node's clock.
     pub quarantined: usize,
+    /// The other nodes that are told of commits.
+    pub members: Vec<String>,
+    /// Those of them that were heard from of late.
+    pub members_live: usize,
+    /// What was said between nodes about commits.
+    pub gossip: GossipCounts,
     /// Other nodes that told of their commits.
     pub heard: Vec<HeardStatus>,
 }
@@ -143,6 +152,8 @@ pub struct HeardStatus {
     pub complete_to: u64,
     /// The number of its last commit, as far as is known.
     pub last: u64,
+    /// How long ago its last word came, in milliseconds, as of the last event.
+    pub silent_ms: u64,
 }
 
 impl Node {
@@ -166,6 +177,7 @@ impl Node {
             gossip: Gossip::new(Vec::new(), hasher),
             quarantined: Vec::new(),
             draining: false,
+            elapsed: Duration::ZERO,
             has_begun: false,
             config,
             consistency,
@@ -182,9 +194,13 @@ impl Node {
         }
         self.start_gossip(turn);
         match event {
+            // A node of which nobody asks anything says that it is there, too.
             Event::Members(members) => {
                 self.set_members(members);
-                // A node of which nobody asks anything says that it is there, too.
+                self.start_gossip(turn);
+            }
+            Event::Listeners(listeners) => {
+                self.set_listeners(listeners);
                 self.start_gossip(turn);
             }
             Event::Peer(message) => self.heard(turn, message),
@@ -211,6 +227,7 @@ impl Node {
         }
         self.expire(turn);
         self.answer_peers(turn);
+        self.elapsed = now.elapsed;
     }
 
     /// A message of another node.
@@ -218,6 +235,7 @@ impl Node {
         match message {
             PeerMessage::Commits(batch) => self.heard_commits(turn, batch),
             PeerMessage::Resend(resend) => self.resend(turn, &resend),
+            PeerMessage::Found(found) => self.heard_found(turn, found),
             PeerMessage::HandOver(asked) => self.hand_over(turn, asked),
             PeerMessage::HandedOver(answer) => self.handed_over(turn, answer),
             PeerMessage::Query(asked) => self.query(turn, asked),
@@ -257,7 +275,10 @@ impl Node {
             draining: self.draining,
             quarantined: self.quarantined.len(),
             commits_told: self.gossip.told(),
-            heard: self.gossip.heard_status(),
+            members: self.gossip.members(),
+            members_live: self.gossip.live_members(self.elapsed, self.config.gossip_each),
+            gossip: self.gossip.counts(),
+            heard: self.gossip.heard_status(self.elapsed),
         }
     }
 

@@ -25,6 +25,8 @@ pub enum PeerMessage {
     Commits(Batch),
     /// Some of what the receiver committed did not arrive.
     Resend(Resend),
+    /// What others committed and did not tell.
+    Found(Found),
     /// A transaction goes on at another node, which needs to know what it has done.
     HandOver(HandOver),
     /// The answer to that.
@@ -71,6 +73,15 @@ pub struct Resend {
     pub first: u64,
     /// The last one.
     pub last: u64,
+}
+
+/// Commits that a manager found in the store's log, since nobody told it of them in time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The manager.
+    pub manager: Address,
+    /// The commits, of any origin.
+    pub commits: Vec<Arc<Commit>>,
 }
 
 /// What a transaction has done so far, on all nodes where it ran, as one of them knows it.

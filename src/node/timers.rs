@@ -22,4 +22,6 @@ pub(super) enum Timer {
     CallDeadline(u64),
     /// Tell other nodes what is new.
     Gossip,
+    /// Tell those who only listen that this node is there.
+    Heartbeat,
 }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
-use crate::node::{Batch, Origin, PeerMessage, Resend};
+use super::address;
+use crate::node::{Batch, Found, Origin, PeerMessage, Resend};
 use crate::storage::{commit_of, record_of};
-use crate::wire::TransactionList;
+use crate::txn::Commit;
+use crate::wire::{TransactionList, TransactionRecord};
 
 /// The most commits in one message.
 const COMMITS_MAX: usize = 100_000;
@@ -56,7 +58,7 @@ pub(crate) fn encode_commits(batch: &Batch) -> Vec<u8> {
         first: batch.first,
         last: batch.last,
         in_log_to: batch.in_log_to,
-        resend: false,
+        ..TransactionList::default()
     }
     .encode_to_vec()
 }
@@ -73,24 +75,49 @@ pub(super) fn encode_resend(resend: &Resend) -> Vec<u8> {
     .encode_to_vec()
 }
 
+pub(crate) fn encode_found(found: &Found) -> Vec<u8> {
+    TransactionList {
+        records: found.commits.iter().map(|commit| record_of(commit)).collect(),
+        origin: found.manager.to_string(),
+        found: true,
+        ..TransactionList::default()
+    }
+    .encode_to_vec()
+}
+
 pub(crate) fn decode_list(message: Bytes) -> Result<PeerMessage, BadMessage> {
     let list: TransactionList = decode_as("TransactionList", message)?;
     if list.origin.is_empty() {
         return Err(BadMessage::Anonymous);
-    }
-    if list.records.len() > COMMITS_MAX {
-        return Err(BadMessage::TooMany(list.records.len()));
     }
     let (node, incarnation): (Arc<str>, Arc<str>) = (list.origin.into(), list.incarnation.into());
     let (first, last) = (list.first, list.last);
     if list.resend {
         return Ok(PeerMessage::Resend(Resend { asker: node, incarnation, first, last }));
     }
-    let commits = list.records.iter().map(commit_of).collect::<Result<_, _>>();
-    let commits = commits.map_err(|error| BadMessage::BadCommit(error.to_string()))?;
+    let commits = decode_records(&list.records)?;
+    if list.found {
+        let nobody = |error: address::BadAddress| BadMessage::Nonsense(error.to_string());
+        address::check(&node).map_err(nobody)?;
+        return Ok(PeerMessage::Found(Found { manager: node, commits }));
+    }
     let origin = Origin { node, incarnation };
     let in_log_to = list.in_log_to;
     Ok(PeerMessage::Commits(Batch { origin, first, last, in_log_to, commits }))
+}
+
+/// The commits in a list that does not name its sender, as those of the original AFT.
+pub(crate) fn decode_anonymous(message: Bytes) -> Result<Vec<Arc<Commit>>, BadMessage> {
+    let list: TransactionList = decode_as("TransactionList", message)?;
+    decode_records(&list.records)
+}
+
+fn decode_records(records: &[TransactionRecord]) -> Result<Vec<Arc<Commit>>, BadMessage> {
+    if records.len() > COMMITS_MAX {
+        return Err(BadMessage::TooMany(records.len()));
+    }
+    let commits = records.iter().map(commit_of).collect::<Result<_, _>>();
+    commits.map_err(|error| BadMessage::BadCommit(error.to_string()))
 }
 
 #[cfg(test)]
@@ -107,7 +134,11 @@ mod tests {
         let origin = Origin { node: "10.0.0.7:1".into(), incarnation: "x".into() };
         let resend =
             Resend { asker: "10.0.0.8".into(), incarnation: "x".into(), first: 3, last: 9 };
+        let found = Found { manager: "10.0.0.9".into(), commits: commits.clone() };
         let batch = Batch { origin, first: 3, last: 9, in_log_to: 2, commits };
+        assert_eq!(decode_list(encode_found(&found).into()), Ok(PeerMessage::Found(found.clone())));
+        let nobody = Found { manager: "somebody".into(), ..found };
+        assert!(decode_list(encode_found(&nobody).into()).is_err(), "that is no name of a node");
         assert_eq!(decode_list(encode_commits(&batch).into()), Ok(PeerMessage::Commits(batch)));
         assert_eq!(decode_list(encode_resend(&resend).into()), Ok(PeerMessage::Resend(resend)));
     }

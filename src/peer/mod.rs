@@ -14,7 +14,7 @@ use crate::transport::{Sockets, TransportError};
 use address::NodeAddress;
 pub use address::{BadAddress, check, name, normalize};
 pub use codec::BadMessage;
-pub(crate) use codec::{decode_list, encode_commits};
+pub(crate) use codec::{decode_anonymous, decode_list, encode_commits, encode_found};
 
 /// The sockets of a node, before the port offset, in the order in which they are bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,17 @@ impl Socket {
 /// The ports of a node with this offset. Those beyond the last port are left out.
 pub fn ports(offset: u16) -> impl Iterator<Item = u16> {
     Socket::ALL.into_iter().filter_map(move |socket| socket.port().checked_add(offset))
+}
+
+/// Where nodes and managers are told what was committed, before the port offset.
+pub(crate) const GOSSIP_PORT: u16 = Socket::Gossip as u16;
+/// Where a manager is asked which nodes there are, before the port offset.
+pub(crate) const MEMBERS_PORT: u16 = 7007;
+
+/// The endpoint of a port of the node or manager of this name; none if the offset leads beyond the last
+/// port.
+pub(crate) fn endpoint(name: &str, port: u16) -> Result<Option<String>, BadAddress> {
+    NodeAddress::parse(name).map(|address| address.endpoint(port))
 }
 
 /// The longest message that is taken.
@@ -159,6 +170,7 @@ impl Peers {
         match message {
             PeerMessage::Commits(batch) => (Socket::Gossip, codec::encode_commits(batch)),
             PeerMessage::Resend(asked) => (Socket::Gossip, codec::encode_resend(asked)),
+            PeerMessage::Found(found) => (Socket::Gossip, codec::encode_found(found)),
             PeerMessage::HandOver(asked) => {
                 let answer = answered_at(Socket::HandedOver);
                 (Socket::HandOvers, travel::encode_hand_over(asked, &answer))

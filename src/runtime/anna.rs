@@ -1,5 +1,6 @@
 //! Opens a store in Anna, as configured.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,11 +37,30 @@ pub enum AnnaError {
         /// What happened last.
         why: StorageError,
         /// Where it answers to.
-        ip: std::net::IpAddr,
+        ip: IpAddr,
     },
     /// The operating system.
     #[error("the operating system refused random bytes: {0}")]
     Random(std::io::Error),
+}
+
+/// Opens the store to read its logs, as somebody who writes nothing and of whom nobody there knows. Does
+/// not wait for it.
+pub(crate) fn open_to_read(
+    ip: IpAddr,
+    name: &str,
+    routing: &str,
+) -> Result<AnnaStore<Connection>, AnnaError> {
+    let routing = parse_routing(routing)?;
+    let client = Client::open(ClientConfig { ip, routing, ..ClientConfig::default() })?;
+    let options = AnnaOptions {
+        node: name.to_owned(),
+        host: ip.to_string(),
+        incarnation: String::new(),
+        publication: Publication::default(),
+        lands_within: Duration::ZERO,
+    };
+    Ok(AnnaStore::open_to_read(Arc::new(Connection::new(client, Acks::Any)), options))
 }
 
 /// Opens the store; waits for one that is not there yet.

@@ -168,8 +168,15 @@ options! {
     anna_cache_report: f64 = 10.0, "AFT_ANNA_CACHE_REPORT", "SECONDS", "Storage";
 
     /// Other nodes that are told at once what was committed here: IP or IP:OFFSET, separated by commas.
-    /// Each of them has to name this one, too. [default: none]
+    /// Each of them has to know this one, too. In a --config file this list, and nothing else, is read
+    /// again on SIGHUP. May be combined with --manager and --dns. [default: none]
     peer: String = String::new(), "AFT_PEER", "IP[:OFFSET],...", "Cluster";
+    /// The manager of the cluster (see aft manager), which is asked each second for the other nodes, and
+    /// told what was committed here. While it is away those known last stay. [default: none]
+    manager: String = String::new(), "AFT_MANAGER", "IP[:OFFSET]", "Cluster";
+    /// A name that resolves to the addresses of all nodes, such as a headless service; looked up every 5
+    /// seconds. [default: none]
+    dns: String = String::new(), "AFT_DNS", "NAME", "Cluster";
     /// How often other nodes are told. [default: 100]
     gossip_interval: u64 = 100, "AFT_GOSSIP_INTERVAL", "MILLISECONDS", "Cluster";
 
@@ -257,6 +264,20 @@ impl Settings {
                 return Err(ConfigError::Value { name: "peer", why: error.to_string() });
             }
         }
+        if !self.manager.is_empty() {
+            if let Err(error) = peer::check(&self.manager) {
+                return Err(ConfigError::Value { name: "manager", why: error.to_string() });
+            }
+            if self.manager().as_deref() == Some(&self.node_address()) {
+                let why =
+                    "it is this node's own address; they would bind the same ports".to_owned();
+                return Err(ConfigError::Value { name: "manager", why });
+            }
+        }
+        if self.dns.contains(|c: char| c.is_whitespace() || c == ',' || c == ':') {
+            let why = format!("{:?} is not a name that could be resolved", self.dns);
+            return Err(ConfigError::Value { name: "dns", why });
+        }
         if !(1..=60_000).contains(&self.gossip_interval) {
             let why = format!("{} is not between 1 and 60000", self.gossip_interval);
             return Err(ConfigError::Value { name: "gossip-interval", why });
@@ -312,6 +333,16 @@ impl Settings {
         named.filter_map(|one| peer::normalize(one).ok()).map(Arc::from).collect()
     }
 
+    /// The manager of the cluster.
+    pub fn manager(&self) -> Option<Arc<str>> {
+        peer::normalize(&self.manager).ok().map(Arc::from)
+    }
+
+    /// Whether there may be other nodes to speak to.
+    pub fn is_clustered(&self) -> bool {
+        !(self.peer.is_empty() && self.manager.is_empty() && self.dns.is_empty())
+    }
+
     /// The name by which others call this node: `IP`, or `IP:OFFSET`.
     pub fn node_address(&self) -> String {
         peer::name(self.ip, self.port_offset)
@@ -320,6 +351,22 @@ impl Settings {
     /// The settings as a file that would give the same settings.
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).unwrap_or_default()
+    }
+}
+
+/// What a configuration is loaded from, so that it can be loaded again.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// From the command line and the environment.
+    pub options: Options,
+    /// The file, if one was named.
+    pub file: Option<PathBuf>,
+}
+
+impl Given {
+    /// What results.
+    pub fn load(&self) -> Result<Settings, ConfigError> {
+        Settings::load(self.options.clone(), self.file.as_deref())
     }
 }
 
@@ -398,6 +445,9 @@ mod tests {
             ("value-bytes-max = 2000000000", "value-bytes-max"),
             ("storage = \"tape\"", "tape"),
             ("ip = \"here\"", "ip"),
+            ("manager = \"here\"", "manager"),
+            ("manager = \"127.0.0.1\"", "manager"),
+            ("dns = \"a name\"", "dns"),
             ("= 5", "="),
         ] {
             let error = load(text, Options::default()).unwrap_err().to_string();

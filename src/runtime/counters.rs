@@ -91,6 +91,18 @@ pub(super) fn publish(node: &Status, sockets: &SocketStatus) {
     gauge!("aft_requests_waiting").set(sockets.requests_waiting as f64);
     gauge!("aft_reply_sockets").set(sockets.reply_sockets as f64);
     gauge!("aft_reply_bytes_queued").set(sockets.reply_bytes_queued as f64);
+    gauge!("aft_members").set(node.members.len() as f64);
+    gauge!("aft_members_live").set(node.members_live as f64);
+    let gossip = node.gossip;
+    for (way, messages, commits) in [
+        ("sent", gossip.messages_sent, gossip.commits_sent),
+        ("received", gossip.messages_received, gossip.commits_received),
+    ] {
+        counter!("aft_gossip_messages_total", "way" => way).absolute(messages);
+        counter!("aft_gossip_commits_total", "way" => way).absolute(commits);
+    }
+    counter!("aft_gossip_commits_found_total").absolute(gossip.commits_found);
+    counter!("aft_gossip_resends_asked_total").absolute(gossip.resends_asked);
     let dropped = |why: &'static str, count| {
         counter!("aft_replies_dropped_total", "why" => why).absolute(count);
     };
@@ -124,6 +136,15 @@ fn describe() {
     describe_counter!("aft_replies_dropped_total", "Answers that could not be delivered");
     describe_counter!("aft_peer_messages_total", "Messages to and from other nodes");
     describe_counter!("aft_peer_bytes_total", Unit::Bytes, "Bytes to and from other nodes");
+    describe_counter!("aft_gossip_messages_total", "Messages about commits, each receiver's");
+    describe_counter!("aft_gossip_commits_total", "Commits in messages to and from other nodes");
+    describe_counter!("aft_gossip_commits_found_total", "Commits of others that a manager told of");
+    describe_counter!(
+        "aft_gossip_resends_asked_total",
+        "Questions for commits that did not arrive"
+    );
+    describe_gauge!("aft_members", "Other nodes that are told of commits");
+    describe_gauge!("aft_members_live", "Those of them that were heard from of late");
     describe_gauge!("aft_transactions_running", "Transactions that run now");
     describe_gauge!("aft_buffered_bytes", Unit::Bytes, "Writes buffered by running transactions");
     describe_gauge!("aft_store_operations", "Questions to the store that are open");

@@ -1,14 +1,19 @@
 //! Drives a [`Node`](crate::node::Node) for real: sockets, store, clock, signals, configuration,
 //! what an operator sees.
 
-pub mod admin;
-mod anna;
+pub(crate) mod admin;
+pub(crate) mod anna;
 pub mod clock;
 pub mod config;
 pub mod counters;
 pub mod history;
+pub(crate) mod limits;
 pub mod logging;
+mod members;
+mod reload;
 mod shared;
 pub mod sidecar;
 mod store;
+pub(crate) mod trouble;
+mod watch;
 mod worker;

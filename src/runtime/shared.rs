@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::clock::Clock;
+use super::trouble::Trouble;
 use super::worker::{Command, Handle};
-use crate::storage::{LogPosition, LogScope, Storage, StorageError};
+use crate::storage::{LogPosition, LogScope, Storage};
 
 /// How often others' commits are looked for.
 const FOLLOW_EACH: Duration = Duration::from_secs(1);
@@ -29,37 +30,6 @@ pub(super) fn start(
     runtime.spawn(clear_up(store.clone(), worker.clone()));
     if let Some(each) = report_each {
         runtime.spawn(report(store.clone(), worker.clone(), each));
-    }
-}
-
-/// Logs the first of a series of failures, and its end.
-struct Trouble {
-    what: &'static str,
-    last: Option<StorageError>,
-}
-
-impl Trouble {
-    fn new(what: &'static str) -> Self {
-        Self { what, last: None }
-    }
-
-    fn note<T>(&mut self, result: Result<T, StorageError>) -> Option<T> {
-        match result {
-            Ok(value) => {
-                if self.last.take().is_some() {
-                    tracing::warn!("{}: works again", self.what);
-                }
-                Some(value)
-            }
-            Err(error) => {
-                let kind = std::mem::discriminant(&error);
-                if self.last.as_ref().is_none_or(|last| std::mem::discriminant(last) != kind) {
-                    tracing::warn!("{}: {error}", self.what);
-                }
-                self.last = Some(error);
-                None
-            }
-        }
     }
 }
 

@@ -7,15 +7,18 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use std::hash::BuildHasher;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::admin;
 use super::anna::{self, AnnaError};
 use super::clock::{self, Clock};
-use super::config::{ConsistencyKind, DEFAULT_ADMIN, Settings, StorageKind};
+use super::config::{ConsistencyKind, DEFAULT_ADMIN, Given, Settings, StorageKind};
 use super::history::History;
+use super::limits::raise_file_limit;
+use super::members::{self, Members, Source};
+use super::reload;
 use super::shared;
+use super::watch::SidecarWatch;
 use super::worker::{Command, Handle, Worker};
 use crate::frontend::ipc::{Directory, DirectoryError, Frontend, Kind, RequestLimits};
 use crate::node::{Node, NodeConfig};
@@ -83,8 +86,9 @@ fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> SidecarError {
     move |source| SidecarError::System { what, source }
 }
 
-/// Runs a sidecar in the calling thread until it is told to end.
-pub fn run(settings: &Settings) -> Result<(), SidecarError> {
+/// Runs a sidecar in the calling thread until it is told to end. `given` is what the settings were made
+/// from.
+pub fn run(settings: &Settings, given: Given) -> Result<(), SidecarError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?settings, "starting");
     let prometheus = admin::collect();
     raise_file_limit();
@@ -95,10 +99,11 @@ pub fn run(settings: &Settings) -> Result<(), SidecarError> {
         .build()
         .map_err(system("an asynchronous runtime"))?;
     // The store's futures are polled by this thread and may use the runtime's timers and threads.
-    let _entered = runtime.enter();
+    let entered = runtime.enter();
 
     let directory = Directory::lock(&settings.ipc_dir)?;
-    let admin = runtime.block_on(open_admin(settings))?;
+    let refused = |source| SidecarError::Admin { address: settings.admin, source };
+    let admin = runtime.block_on(admin::open(settings.admin, DEFAULT_ADMIN)).map_err(refused)?;
     let admin_address = admin.as_ref().map(|(_, address)| *address);
     let store = runtime.block_on(open_store(settings))?;
     let mut history = open_history(settings)?;
@@ -114,16 +119,15 @@ pub fn run(settings: &Settings) -> Result<(), SidecarError> {
     };
     let frontend = Frontend::bind(directory, &mut sockets, settings.node_address(), limits)?;
     let clock = Clock::start();
-    let members = settings.peers();
-    let peers = if members.is_empty() {
-        None
-    } else {
+    let peers = if settings.is_clustered() {
         let bound = Kind::ALL.len();
         Some(Peers::bind(&mut sockets, bound, settings.ip, settings.port_offset)?)
+    } else {
+        None
     };
     let worker = Worker::new(node, frontend, peers, sockets, store.clone(), clock, history);
     let handle = worker.handle();
-    handle.send(Command::Members(members));
+    let members = settings.is_clustered().then(|| follow_members(&runtime, settings, &handle));
     if let Some((listener, _)) = admin {
         let about = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -133,7 +137,8 @@ pub fn run(settings: &Settings) -> Result<(), SidecarError> {
             "consistency": settings.consistency,
             "commits_loaded": commits,
         });
-        runtime.spawn(admin::serve(listener, handle.clone(), store.clone(), prometheus, about));
+        let watch = SidecarWatch { worker: handle.clone(), store: store.clone(), about };
+        runtime.spawn(admin::serve(listener, Arc::new(watch), prometheus));
     }
     if store.is_shared() {
         let each = settings.anna_cache_report;
@@ -144,11 +149,36 @@ pub fn run(settings: &Settings) -> Result<(), SidecarError> {
         shared::start(&runtime, &store, &handle, loaded.position, each);
     }
     drain_on_signal(&runtime, handle)?;
+    if given.file.is_some() {
+        let hangup = signal(SignalKind::hangup()).map_err(system("SIGHUP"))?;
+        runtime.spawn(reload::on_signal(hangup, given, settings.clone(), members));
+    }
     announce(settings, admin_address, commits);
     worker.run();
     runtime.block_on(store.close());
+    // A question to a manager that does not answer is not waited for.
+    drop(entered);
+    runtime.shutdown_background();
     tracing::info!("ended");
     Ok(())
+}
+
+/// Keeps the worker told of the other nodes.
+fn follow_members(
+    runtime: &tokio::runtime::Runtime,
+    settings: &Settings,
+    worker: &Handle,
+) -> Members {
+    let members = Members::new(settings.node_address().into(), worker.clone());
+    members.set(Source::Named, settings.peers());
+    if let Some(manager) = settings.manager() {
+        worker.send(Command::Listeners(vec![manager.clone()]));
+        runtime.spawn(members::ask_manager(manager, members.clone()));
+    }
+    if !settings.dns.is_empty() {
+        runtime.spawn(members::resolve(settings.dns.clone(), members.clone()));
+    }
+    members
 }
 
 fn announce(settings: &Settings, admin: Option<SocketAddr>, commits: usize) {
@@ -164,35 +194,6 @@ fn announce(settings: &Settings, admin: Option<SocketAddr>, commits: usize) {
     let admin = admin.map_or("none".to_owned(), |address| address.to_string());
     let _ = writeln!(out, "ready ipc={ipc} storage={storage:?} admin={admin} commits={commits}");
     let _ = out.flush();
-}
-
-/// Each client connection is a descriptor, and libzmq ends the process when it runs out of them.
-fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "cannot raise the limit of open files");
-    }
-}
-
-async fn open_admin(
-    settings: &Settings,
-) -> Result<Option<(TcpListener, SocketAddr)>, SidecarError> {
-    let address = settings.admin;
-    match admin::listen(address).await {
-        Ok(listener) => {
-            // The port may have been left to the system to choose.
-            let address = listener.local_addr().map_err(system("the admin port's number"))?;
-            tracing::info!(%address, "admin endpoint");
-            Ok(Some((listener, address)))
-        }
-        Err(error) if address == DEFAULT_ADMIN && error.kind() == std::io::ErrorKind::AddrInUse => {
-            tracing::warn!(%address, "the default admin port is in use; going on without one");
-            Ok(None)
-        }
-        Err(source) => Err(SidecarError::Admin { address, source }),
-    }
 }
 
 async fn open_store(settings: &Settings) -> Result<Arc<dyn Storage>, SidecarError> {
@@ -227,7 +228,7 @@ fn new_node(settings: &Settings, store: &dyn Storage) -> Result<Node, SidecarErr
         incarnation: format!("{seed:016x}").into(),
         clock_bound: Duration::from_secs_f64(settings.clock_bound),
         gossip_each: Duration::from_millis(settings.gossip_interval),
-        has_peers: !settings.peers().is_empty(),
+        has_peers: settings.is_clustered(),
         plain_keys: store.has_plain_keys(),
         idle_max: Duration::from_secs_f64(settings.txn_timeout),
         lifetime_max: Duration::from_secs_f64(settings.txn_lifetime),

@@ -35,6 +35,8 @@ pub(super) enum Command {
     Learned(Vec<Arc<Commit>>),
     /// These are all nodes from here on.
     Members(Vec<Address>),
+    /// These are told of all commits, too, and are no nodes.
+    Listeners(Vec<Address>),
     /// Tell which keys are cached.
     CachedKeys(oneshot::Sender<Vec<Key>>),
     /// Begin nothing new, end when nothing runs, or after this time.
@@ -204,6 +206,8 @@ impl Worker {
             any = true;
             match command {
                 Command::Status(answer) => {
+                    // So that the node tells ages as of now.
+                    self.handle_event(self.clock.now(), Event::Tick);
                     let _ = answer.send((self.node.status(), self.socket_status()));
                 }
                 Command::Learned(commits) => {
@@ -214,6 +218,9 @@ impl Worker {
                 }
                 Command::Members(members) => {
                     self.handle_event(self.clock.now(), Event::Members(members));
+                }
+                Command::Listeners(listeners) => {
+                    self.handle_event(self.clock.now(), Event::Listeners(listeners));
                 }
                 Command::CachedKeys(answer) => {
                     let _ = answer.send(self.node.cached_keys());

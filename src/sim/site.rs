@@ -365,6 +365,7 @@ fn ticket_of(event: &Event) -> Option<Ticket> {
         | Event::Merge { ticket, .. } => Some(*ticket),
         Event::Learned(_)
         | Event::Members(_)
+        | Event::Listeners(_)
         | Event::Peer(_)
         | Event::Stored { .. }
         | Event::Tick

@@ -2,13 +2,17 @@
 //!
 //! One thread owns all sockets. It sleeps in [`Sockets::wait`] until a message can be read, a client
 //! that was slow can take more, or another thread calls [`Wake::wake`]; it never polls on a short
-//! timer. Messages are single frames, requests and answers alike travel PUSH → PULL.
+//! timer. Messages are single frames, requests and answers alike travel PUSH → PULL. The exception is
+//! ZeroMQ's own request and reply, spoken by those who ask for the nodes of a cluster: [`Asker`], and
+//! [`Sockets::answer`].
 //!
 //! ZeroMQ promises no delivery, so nothing here does: a message that cannot be delivered is dropped
 //! and counted ([`Drops`]).
 //!
 //! [`Client`] and [`Responder`] are the other side, for benchmarks and tests.
 
+mod answerer;
+mod asker;
 mod client;
 mod inbox;
 mod outbox;
@@ -18,6 +22,9 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use answerer::Answered;
+use answerer::Answerer;
+pub use asker::{AskError, Asker};
 pub use client::{Client, ClientContext, Responder};
 pub use inbox::Inbox;
 pub use outbox::{Drops, Outbox, OutboxLimits, Ticket};
@@ -56,6 +63,7 @@ fn is_ipv6(endpoint: &str) -> bool {
 pub struct Sockets {
     context: zmq::Context,
     inboxes: Vec<Inbox>,
+    answerers: Vec<Answerer>,
     outbox: Outbox,
     wake: Arc<Wake>,
 }
@@ -65,7 +73,13 @@ impl Sockets {
     pub fn new(limits: OutboxLimits) -> Result<Self, TransportError> {
         let context = zmq::Context::new();
         let outbox = Outbox::new(context.clone(), limits);
-        Ok(Self { context, inboxes: Vec::new(), outbox, wake: Arc::new(Wake::new()?) })
+        Ok(Self {
+            context,
+            inboxes: Vec::new(),
+            answerers: Vec::new(),
+            outbox,
+            wake: Arc::new(Wake::new()?),
+        })
     }
 
     /// Binds one more PULL socket. Its number is how many were bound before. For the port, `*` means one
@@ -73,6 +87,23 @@ impl Sockets {
     pub fn bind(&mut self, endpoint: &str, message_bytes_max: usize) -> Result<(), TransportError> {
         self.inboxes.push(Inbox::bind(&self.context, endpoint, message_bytes_max)?);
         Ok(())
+    }
+
+    /// Binds one more socket for those who ask and wait.
+    pub fn bind_answerer(&mut self, endpoint: &str) -> Result<(), TransportError> {
+        self.answerers.push(Answerer::bind(&self.context, endpoint)?);
+        Ok(())
+    }
+
+    /// Answers all who ask by now, or a bounded number of them: then [`wait`](Self::wait) does not wait.
+    pub fn answer(&self, mut reply: impl FnMut() -> Vec<u8>) -> Answered {
+        let mut all = Answered::default();
+        for answerer in &self.answerers {
+            let Answered { answered, dropped } = answerer.answer(&mut reply);
+            all.answered += answered;
+            all.dropped += dropped;
+        }
+        all
     }
 
     /// The socket with this number.
@@ -95,13 +126,16 @@ impl Sockets {
     pub fn wait(&mut self, timeout: Option<Duration>, readable: &mut Vec<usize>) {
         readable.clear();
         let slow = self.outbox.backlogged();
-        let mut items = Vec::with_capacity(self.inboxes.len() + 1 + slow.len());
+        let bound = self.inboxes.len() + self.answerers.len();
+        let mut items = Vec::with_capacity(bound + 1 + slow.len());
         items.push(zmq::PollItem::from_fd(self.wake.as_raw_fd(), zmq::POLLIN));
         items.extend(self.inboxes.iter().map(Inbox::poll_descriptor));
+        items.extend(self.answerers.iter().map(Answerer::poll_descriptor));
         items.extend(slow.iter().map(|socket| socket.as_poll_item(zmq::POLLOUT)));
         // Rounded up: waking a moment before a deadline would only mean to sleep again.
         let millis = match timeout {
             _ if self.inboxes.iter().any(Inbox::may_have_more) => 0,
+            _ if self.answerers.iter().any(Answerer::may_have_more) => 0,
             None => -1,
             Some(time) => time.as_micros().div_ceil(1000).min(60_000) as i64,
         };
@@ -116,7 +150,7 @@ impl Sockets {
                 .filter(|(_, (inbox, item))| inbox.may_have_more() || item.is_readable())
                 .map(|(number, _)| number),
         );
-        let some_can_take_more = rest.iter().skip(self.inboxes.len()).any(|i| i.is_writable());
+        let some_can_take_more = rest.iter().skip(bound).any(|i| i.is_writable());
         drop(items);
         if waked {
             self.wake.clear();

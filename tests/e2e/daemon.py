@@ -11,7 +11,10 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 BINARY = os.environ.get("AFT_BIN") or str(Path(__file__).parents[2] / "target/debug/aft")
 
@@ -25,36 +28,31 @@ def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
     return result
 
 
-class Daemon:
-    """One daemon, with its sockets in `ipc` and its store in `data` below a directory.
+class Served:
+    """A process that says when it is ready and has an admin endpoint; `log` is where its log goes.
 
-    Those with another `name` have sockets of their own. `on` is a command that runs commands, elsewhere.
+    `on` is a command that runs commands, elsewhere.
     """
 
     def __init__(
         self,
-        place: Path,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
-        name: str = "",
-        data: Path | None = None,
+        log: Path,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None = None,
         on: Sequence[str] = (),
     ) -> None:
-        self.arguments = tuple(arguments)
-        self.ipc, self.data = place / (name + "ipc"), data or place / "data"
-        self.log = place / (name + "log")
-        given = ["--ipc-dir", str(self.ipc), "--data-dir", str(self.data), "--admin", "127.0.0.1:0"]
-        with self.log.open("ab") as log:
+        self.log = log
+        with self.log.open("ab") as file:
             self.process = subprocess.Popen(
-                [*on, BINARY, "sidecar", *given, *arguments],
+                [*on, BINARY, *command, "--admin", "127.0.0.1:0"],
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=file,
                 text=True,
-                env={**os.environ, **environment},
+                env={**os.environ, **(environment or {})},
             )
         self.ready = ""
 
-    def wait_until_ready(self) -> Daemon:
+    def wait_until_ready(self) -> Self:
         assert self.process.stdout
         self.ready = self.process.stdout.readline()
         assert self.ready.startswith("ready"), f"not ready: {self.logged()}"
@@ -97,6 +95,27 @@ class Daemon:
         self.process.wait()
         if self.process.stdout:
             self.process.stdout.close()
+
+
+class Daemon(Served):
+    """A sidecar, with its sockets in `ipc` and its store in `data` below a directory.
+
+    Those with another `name` have sockets of their own.
+    """
+
+    def __init__(
+        self,
+        place: Path,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        name: str = "",
+        data: Path | None = None,
+        on: Sequence[str] = (),
+    ) -> None:
+        self.arguments = tuple(arguments)
+        self.ipc, self.data = place / (name + "ipc"), data or place / "data"
+        given = ["sidecar", "--ipc-dir", str(self.ipc), "--data-dir", str(self.data)]
+        super().__init__(place / (name + "log"), [*given, *arguments], environment, on)
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -220,8 +220,9 @@ class TransactionIdList(_message.Message):
     def __init__(self, ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class TransactionList(_message.Message):
-    __slots__ = ["first", "inLogTo", "incarnation", "last", "origin", "records", "resend"]
+    __slots__ = ["first", "found", "inLogTo", "incarnation", "last", "origin", "records", "resend"]
     FIRST_FIELD_NUMBER: _ClassVar[int]
+    FOUND_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     INLOGTO_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
@@ -229,13 +230,14 @@ class TransactionList(_message.Message):
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     RESEND_FIELD_NUMBER: _ClassVar[int]
     first: int
+    found: bool
     inLogTo: int
     incarnation: str
     last: int
     origin: str
     records: _containers.RepeatedCompositeFieldContainer[TransactionRecord]
     resend: bool
-    def __init__(self, records: _Optional[_Iterable[_Union[TransactionRecord, _Mapping]]] = ..., origin: _Optional[str] = ..., incarnation: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., inLogTo: _Optional[int] = ..., resend: bool = ...) -> None: ...
+    def __init__(self, records: _Optional[_Iterable[_Union[TransactionRecord, _Mapping]]] = ..., origin: _Optional[str] = ..., incarnation: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., inLogTo: _Optional[int] = ..., resend: bool = ..., found: bool = ...) -> None: ...
 
 class TransactionRecord(_message.Message):
     __slots__ = ["commits", "depth", "error", "fresh", "held", "id", "incarnation", "missing", "number", "readSet", "reads", "replicaId", "status", "timestamp", "visited", "writeSet"]

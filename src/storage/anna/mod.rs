@@ -146,27 +146,33 @@ impl<K: KeyValue> AnnaStore<K> {
     /// # Errors
     /// If Anna does not answer, or what it holds under our names cannot be understood.
     pub async fn open(kv: Arc<K>, options: AnnaOptions) -> Result<Self, StorageError> {
-        let AnnaOptions { node, host, incarnation, publication, lands_within } = options;
-        let (dead, about) = read::logs_of(&*kv, &node).await?;
+        let (dead, about) = read::logs_of(&*kv, &options.node).await?;
         let after_crash = dead.iter().any(|log| !about.ended.contains(&log.incarnation));
+        let store = Self { dead: Mutex::new(dead), after_crash, ..Self::open_to_read(kv, options) };
+        store.register().await?;
+        Ok(store)
+    }
+
+    /// Opens the store for somebody who only reads. Nobody there knows of it, so nothing may be written,
+    /// nor the store be closed.
+    pub fn open_to_read(kv: Arc<K>, options: AnnaOptions) -> Self {
+        let AnnaOptions { node, host, incarnation, publication, lands_within } = options;
         let log = LogName { node, incarnation };
-        let store = Self {
+        Self {
             proposer: Proposer::new(kv.clone(), &log),
             log: Log::new(log),
-            dead: Mutex::new(dead),
+            dead: Mutex::new(Vec::new()),
             kv,
             ids: Ids::default(),
             host,
             original: Original::default(),
             publication,
             lands_within,
-            after_crash,
+            after_crash: false,
             lease: Lease::default(),
             is_forgotten: AtomicBool::new(false),
             bucket_when_tended: AtomicU64::new(0),
-        };
-        store.register().await?;
-        Ok(store)
+        }
     }
 
     /// Makes this incarnation's log one that others find. In sets, so that no late write of a
