@@ -116,6 +116,6 @@ pub struct Usage {
     pub outcomes: u64,
     /// Those of them that say no more than that there was a commit or an abort.
     pub remains: u64,
-    /// Bytes of all versions' values, as far as the store tells without reading them.
-    pub value_bytes: u64,
+    /// Bytes that all of it takes, as far as the store tells.
+    pub bytes: u64,
 }

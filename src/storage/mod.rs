@@ -23,6 +23,7 @@ pub mod embedded;
 mod garbage;
 pub mod memory;
 mod position;
+mod remains;
 
 /// The largest value that any store takes, in bytes: a message may not exceed 2 GiB.
 pub const VALUE_BYTES_MAX: usize = 1 << 30;
@@ -165,6 +166,13 @@ pub trait Storage: Send + Sync + 'static {
     /// the Unix epoch: what commits ahead of it overwrote is kept.
     async fn clear_up(&self, _wall_ns: u64) -> Result<Vec<Arc<Commit>>, StorageError> {
         Ok(Vec::new())
+    }
+
+    /// Whether garbage is collected here: [`heads`](Self::heads), [`collect`](Self::collect),
+    /// [`sweep`](Self::sweep) and [`usage`](Self::usage) do what they say. Otherwise nodes keep all in
+    /// memory and delete nothing.
+    fn collects_garbage(&self) -> bool {
+        false
     }
 
     /// The newest committed version of each key, in that order, as the commit that wrote it: at least as
