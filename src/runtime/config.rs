@@ -67,6 +67,27 @@ pub enum StorageKind {
     Memory,
     /// In Anna, the key-value store that Cloudburst uses.
     Anna,
+    /// In Redis or Valkey: one server, sentinels, or a cluster.
+    Redis,
+}
+
+/// Text that may hold a password, which is not shown where settings are logged.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(not shown)")
+    }
+}
+
+impl std::str::FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
 }
 
 /// Whose word it takes for a write to Anna to be done.
@@ -167,6 +188,27 @@ options! {
     /// them; 0 for never. [default: 10]
     anna_cache_report: f64 = 10.0, "AFT_ANNA_CACHE_REPORT", "SECONDS", "Storage";
 
+    /// Where Redis or Valkey is: redis://[user:password@]host[:port][/db], or rediss:// for TLS. Several,
+    /// separated by commas, are nodes of one cluster, or sentinels. [default: redis://127.0.0.1]
+    redis_url: Secret = Secret("redis://127.0.0.1".to_owned()), "AFT_REDIS_URL", "URL,...", "Storage";
+    /// The name of a master: the addresses are those of sentinels, which know where it is. User, password
+    /// and database are the master's. [default: none]
+    redis_sentinel: String = String::new(), "AFT_REDIS_SENTINEL", "NAME", "Storage";
+    /// What the names of everything in Redis begin with. [default: aft:]
+    redis_prefix: String = "aft:".to_owned(), "AFT_REDIS_PREFIX", "PREFIX", "Storage";
+    /// The longest that an operation on Redis takes, repetitions and connecting included; a second is added
+    /// for each 8 MiB. [default: 3]
+    redis_timeout: f64 = 3.0, "AFT_REDIS_TIMEOUT", "SECONDS", "Storage";
+    /// Replicas that have to have a commit before it is acknowledged (WAIT). A failover can still lose it
+    /// if another replica takes over. [default: 0]
+    redis_wait: usize = 0, "AFT_REDIS_WAIT", "N", "Storage";
+    /// How long these replicas are waited for. Then the commit is not confirmed, and is repeated.
+    /// [default: 1]
+    redis_wait_timeout: f64 = 1.0, "AFT_REDIS_WAIT_TIMEOUT", "SECONDS", "Storage";
+    /// Read values from the replicas of a Redis cluster, and from its masters what is not there yet.
+    /// [default: false]
+    redis_replica_reads: bool = false, "AFT_REDIS_REPLICA_READS", "BOOL", "Storage";
+
     /// Other nodes that are told at once what was committed here: IP or IP:OFFSET, separated by commas.
     /// Each of them has to know this one, too. In a --config file this list, and nothing else, is read
     /// again on SIGHUP. May be combined with --manager and --dns. [default: none]
@@ -259,6 +301,23 @@ impl Settings {
                 return Err(ConfigError::Value { name, why });
             }
         }
+        let seconds = [
+            ("redis-timeout", self.redis_timeout),
+            ("redis-wait-timeout", self.redis_wait_timeout),
+        ];
+        for (name, value) in seconds {
+            if !(0.01..=600.0).contains(&value) {
+                let why = format!("{value} is not a number of seconds from 0.01 to 600");
+                return Err(ConfigError::Value { name, why });
+            }
+        }
+        if self.redis_wait > 0 && self.redis_wait_timeout >= self.redis_timeout {
+            let why = format!(
+                "{} is not less than redis-timeout ({}), so there would be no time to tell of it",
+                self.redis_wait_timeout, self.redis_timeout
+            );
+            return Err(ConfigError::Value { name: "redis-wait-timeout", why });
+        }
         for name in self.peer.split(',').filter(|one| !one.is_empty()) {
             if let Err(error) = peer::check(name) {
                 return Err(ConfigError::Value { name: "peer", why: error.to_string() });
@@ -281,6 +340,12 @@ impl Settings {
         if !(1..=60_000).contains(&self.gossip_interval) {
             let why = format!("{} is not between 1 and 60000", self.gossip_interval);
             return Err(ConfigError::Value { name: "gossip-interval", why });
+        }
+        #[cfg(feature = "redis")]
+        if let Err(error) =
+            crate::storage::redis::Address::parse(&self.redis_url.0, &self.redis_sentinel)
+        {
+            return Err(ConfigError::Value { name: "redis-url", why: error.to_string() });
         }
         if let Err(error) = parse_routing(&self.anna_routing) {
             return Err(ConfigError::Value { name: "anna-routing", why: error.to_string() });
@@ -426,6 +491,12 @@ mod tests {
     }
 
     #[test]
+    fn passwords_are_not_logged() {
+        let settings = load("redis-url = \"redis://u:hush@h\"", Options::default()).unwrap();
+        assert!(!format!("{settings:?}").contains("hush"));
+    }
+
+    #[test]
     fn an_unknown_name_is_refused_with_the_nearest() {
         let error = load("txn-timout = 7", Options::default()).unwrap_err().to_string();
         assert!(error.contains("\"txn-timout\"") && error.contains("\"txn-timeout\""), "{error}");
@@ -444,6 +515,8 @@ mod tests {
             ("message-bytes-max = 5", "message-bytes-max"),
             ("value-bytes-max = 2000000000", "value-bytes-max"),
             ("storage = \"tape\"", "tape"),
+            ("redis-timeout = 0", "redis-timeout"),
+            ("redis-wait = 1\nredis-wait-timeout = 5", "redis-wait-timeout"),
             ("ip = \"here\"", "ip"),
             ("manager = \"here\"", "manager"),
             ("manager = \"127.0.0.1\"", "manager"),

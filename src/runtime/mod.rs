@@ -10,6 +10,7 @@ pub mod history;
 pub(crate) mod limits;
 pub mod logging;
 mod members;
+mod redis;
 mod reload;
 mod shared;
 pub mod sidecar;

@@ -16,6 +16,7 @@ use super::config::{ConsistencyKind, DEFAULT_ADMIN, Given, Settings, StorageKind
 use super::history::History;
 use super::limits::raise_file_limit;
 use super::members::{self, Members, Source};
+use super::redis::{self, RedisError};
 use super::reload;
 use super::shared;
 use super::watch::SidecarWatch;
@@ -53,6 +54,9 @@ pub enum SidecarError {
     /// Anna.
     #[error(transparent)]
     Anna(#[from] AnnaError),
+    /// Redis.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
     /// The commit log.
     #[error("cannot read the commit log: {0}")]
     Log(StorageError),
@@ -187,6 +191,7 @@ fn announce(settings: &Settings, admin: Option<SocketAddr>, commits: usize) {
         StorageKind::Embedded => format!("embedded {}", settings.data_dir.display()),
         StorageKind::Memory => "memory".to_owned(),
         StorageKind::Anna => format!("anna {}", settings.anna_routing),
+        StorageKind::Redis => format!("redis {}", redis::shown(settings)),
     };
     let ipc = settings.ipc_dir.display();
     // Whoever started us may have closed our output; that is no reason to fail.
@@ -203,6 +208,7 @@ async fn open_store(settings: &Settings) -> Result<Arc<dyn Storage>, SidecarErro
         }
         StorageKind::Memory => Arc::new(MemoryStore::default()),
         StorageKind::Anna => Arc::new(anna::open(settings).await?),
+        StorageKind::Redis => redis::open(settings).await?,
     })
 }
 

@@ -23,6 +23,8 @@ pub mod embedded;
 mod garbage;
 pub mod memory;
 mod position;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod remains;
 
 /// The largest value that any store takes, in bytes: a message may not exceed 2 GiB.
