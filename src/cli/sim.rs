@@ -41,6 +41,10 @@ pub struct SimArgs {
     /// What keeps the commits
     #[arg(long, value_enum, default_value = "conditional")]
     store: Store,
+    /// Nodes keep everything for ever
+    #[arg(long)]
+    no_garbage: bool,
+
     /// Print everything that happens, in order
     #[arg(long, requires = "seed")]
     trace: bool,
@@ -99,6 +103,7 @@ pub fn run(args: SimArgs) -> ExitCode {
             Store::Anna => StoreKind::Anna,
         },
         requests: args.requests,
+        garbage: !args.no_garbage,
         flaw: args.canary.and_then(flaw),
         trace: args.trace,
     };

@@ -128,6 +128,10 @@ impl Gossip {
         }
     }
 
+    pub(super) fn members_named(&self) -> Vec<Address> {
+        self.members.clone()
+    }
+
     pub(super) fn members(&self) -> Vec<String> {
         self.members.iter().map(|member| member.to_string()).collect()
     }
@@ -136,12 +140,16 @@ impl Gossip {
         self.counts
     }
 
-    /// How many members were heard from of late.
-    pub(super) fn live_members(&self, now: Duration, each: Duration) -> usize {
-        let within = LIVE_WITHIN.max(each * HEARTBEAT_INTERVALS * 2);
-        let live = self.heard.iter().filter(|(_, heard)| now < heard.at + within);
-        let live: BTreeSet<&str> = live.map(|(origin, _)| &*origin.node).collect();
-        self.members.iter().filter(|member| live.contains(&***member)).count()
+    /// The members that were heard from of late.
+    pub(super) fn members_live(&self, now: Duration, each: Duration) -> BTreeSet<Address> {
+        self.members_heard_within(now, LIVE_WITHIN.max(each * HEARTBEAT_INTERVALS * 2))
+    }
+
+    /// The members that were heard from within this time.
+    pub(super) fn members_heard_within(&self, now: Duration, time: Duration) -> BTreeSet<Address> {
+        let heard = self.heard.iter().filter(|(_, heard)| now < heard.at + time);
+        let heard: BTreeSet<&str> = heard.map(|(origin, _)| &*origin.node).collect();
+        self.members.iter().filter(|member| heard.contains(&***member)).cloned().collect()
     }
 
     /// Whether there is anybody to tell.
@@ -208,6 +216,7 @@ impl Node {
         self.gossip.members =
             members.into_iter().filter(|member| *member != self.config.address).collect();
         self.gossip.audience_changed();
+        self.forget_graces(&self.gossip.members_named());
     }
 
     /// Others than nodes are to be told.

@@ -49,6 +49,8 @@ pub struct Options {
     pub store: StoreKind,
     /// What is broken on purpose.
     pub flaw: Option<Flaw>,
+    /// Nodes collect garbage, as often as they can.
+    pub garbage: bool,
     /// Print everything that happens.
     pub trace: bool,
 }
@@ -92,6 +94,7 @@ impl Default for Options {
             requests: 400,
             store: StoreKind::Conditional,
             flaw: None,
+            garbage: true,
             trace: false,
         }
     }
