@@ -142,6 +142,12 @@ pub trait Storage: Send + Sync + 'static {
         scope: LogScope,
     ) -> Result<LogPage, StorageError>;
 
+    /// Whether the log tells commits in the order in which they were decided. Otherwise it does so for
+    /// those of each of its parts.
+    fn log_is_in_order(&self) -> bool {
+        true
+    }
+
     /// Whether other processes may append to the commit log while this one runs.
     fn is_shared(&self) -> bool {
         false

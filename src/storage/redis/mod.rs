@@ -329,6 +329,10 @@ impl Storage for RedisStore {
         log::page(&self.server, &self.names, self.writer, position, scope).await
     }
 
+    fn log_is_in_order(&self) -> bool {
+        self.names.is_whole()
+    }
+
     fn is_shared(&self) -> bool {
         true
     }
