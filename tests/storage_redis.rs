@@ -143,8 +143,7 @@ async fn assert_committed(store: &RedisStore, batches: &[CommitBatch]) {
         let outcome = store.outcome(&id).await.expect("an outcome");
         assert_eq!(outcome, Some(Outcome::Committed(batch.commit.clone())));
         let keys = batch.commit.keys.iter();
-        let wanted: Vec<_> =
-            keys.map(|w| (w.key.clone(), batch.commit.version.clone())).collect();
+        let wanted: Vec<_> = keys.map(|w| (w.key.clone(), batch.commit.version.clone())).collect();
         let values: Vec<_> = batch.values.iter().cloned().map(Some).collect();
         assert!(store.versions(&wanted).await.expect("versions") == values, "{id}");
     }
@@ -255,8 +254,7 @@ async fn a_server_that_stands_still_confirms_nothing_and_one_that_is_gone_refuse
 
     server.kill();
     let direct = RedisServer::start(&[]);
-    let options =
-        RedisOptions { timeout: Duration::from_millis(300), ..options(&direct.url()) };
+    let options = RedisOptions { timeout: Duration::from_millis(300), ..options(&direct.url()) };
     let store = open(options).await;
     drop(direct);
     until(async || {
@@ -274,9 +272,7 @@ async fn a_full_server_refuses_and_nothing_is_left() {
     commit(&store, &first).await;
     server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
     let answer = store.commit(second.clone()).await;
-    let full = |answer: &Result<Outcome, _>| {
-        matches!(answer, Err(StorageError::Refused(why)) if why.contains("OOM"))
-    };
+    let full = |answer: &Result<Outcome, _>| matches!(answer, Err(StorageError::Refused(why)) if why.contains("OOM"));
     assert!(full(&answer), "{answer:?}");
     assert_committed(&store, &[first.clone()]).await;
     server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
@@ -364,11 +360,8 @@ async fn values_whose_commit_never_came_are_swept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_waits_for_replicas() {
     let server = RedisServer::start(&[]);
-    let options = RedisOptions {
-        wait: 1,
-        wait_within: Duration::from_millis(100),
-        ..options(&server.url())
-    };
+    let options =
+        RedisOptions { wait: 1, wait_within: Duration::from_millis(100), ..options(&server.url()) };
     let store = open(options.clone()).await;
     let waiting = batch("waiting", 2, 1);
     let answer = store.commit(waiting.clone()).await;
