@@ -274,7 +274,7 @@ async fn a_full_server_refuses_and_nothing_is_left() {
     let answer = store.commit(second.clone()).await;
     let full = |answer: &Result<Outcome, _>| matches!(answer, Err(StorageError::Refused(why)) if why.contains("OOM"));
     assert!(full(&answer), "{answer:?}");
-    assert_committed(&store, &[first.clone()]).await;
+    assert_committed(&store, std::slice::from_ref(&first)).await;
     server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
     assert_eq!(commit(&store, &second).await, Outcome::Committed(second.commit.clone()));
     assert_committed(&store, &[first, second]).await;

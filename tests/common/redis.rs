@@ -1,5 +1,8 @@
 //! Redis servers for tests: real ones, each on a free port and in a directory of its own.
 
+// A test gives up by the real clock, and has nothing to wait on but the server itself.
+#![allow(clippy::disallowed_methods)]
+
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};

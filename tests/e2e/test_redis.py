@@ -122,9 +122,7 @@ def test_a_server_that_dies_under_load(redis: Redis, start: Callable[..., Daemon
         assert values == {f"k{number}": b"%d" % number for number in acknowledged}
 
 
-def test_a_server_that_comes_later(
-    serve: Callable[..., Redis], launch: Callable[..., Daemon]
-) -> None:
+def test_a_server_that_comes_later(serve: Callable[..., Redis], launch: Callable[..., Daemon]) -> None:
     redis = serve()
     daemon = launch(*on(redis))
     until(lambda: "waiting: cannot reach Redis" in daemon.logged())
@@ -139,11 +137,16 @@ def test_options_that_make_no_sense(serve: Callable[..., Redis], place: Path) ->
     redis = serve("--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lfu").start()
     locked = serve().start()
     locked.cli("CONFIG", "SET", "requirepass", "right")
-    locked.password = "right"  # noqa: S105
+    locked.password = "right"
     for wanted, arguments in {
         "maxmemory-policy noeviction": on(redis),
         "NOAUTH": on(locked),
-        "authentication failed": ("--storage", "redis", "--redis-url", locked.url.replace("//", "//:wrong@")),
+        "authentication failed": (
+            "--storage",
+            "redis",
+            "--redis-url",
+            locked.url.replace("//", "//:wrong@"),
+        ),
         "redis-url": ("--storage", "redis", "--redis-url", "http://user:hush@127.0.0.1"),
         "redis-timeout": on(redis, "--redis-timeout", "0"),
         "redis-wait-timeout": on(redis, "--redis-wait", "1", "--redis-wait-timeout", "7"),
