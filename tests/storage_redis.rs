@@ -18,7 +18,9 @@ use aft::storage::{
     CommitBatch, LogPosition, LogScope, Share, Storage, StorageError, Sweep, Swept, conformance,
 };
 use aft::txn::{AttemptId, Commit, Key, Outcome, Timestamp, Version, WrittenKey};
+use aft::wire::{KeyValuePair, TransactionRecord, TransactionStatus};
 use bytes::Bytes;
+use prost::Message;
 use proxy::{Mode, Proxy};
 use servers::{RedisCluster, RedisServer};
 use tokio::task::JoinSet;
@@ -35,6 +37,7 @@ fn options(urls: &str) -> RedisOptions {
         wait: 0,
         wait_within: Duration::from_secs(1),
         replica_reads: false,
+        original: false,
         instance: random(),
     }
 }
@@ -426,4 +429,45 @@ async fn servers_are_refused_for_reasons_that_are_said() {
     foreign.cli(&["HSET", "test:format", "format", "99"]);
     let why = refusal(&foreign.url()).await;
     assert!(why.to_string().contains("99"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_original_left_is_read() {
+    let server = RedisServer::start(&[]);
+    let client = redis::Client::open(server.url()).expect("an address");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
+    let mut set = async |name: String, value: Vec<u8>| {
+        let done: redis::RedisResult<()> =
+            redis::cmd("SET").arg(name).arg(value).query_async(&mut connection).await;
+        done.expect("SET");
+    };
+    for (id, timestamp, is_committed) in [("a", 5, true), ("b", 7, true), ("c", 9, false)] {
+        let (key, value) = ("x/y".to_owned(), id.as_bytes().into());
+        let pair = KeyValuePair {
+            key: key.clone(),
+            value,
+            tid: id.into(),
+            timestamp,
+            ..Default::default()
+        };
+        set(format!("data/x/y/{timestamp}/{id}"), pair.encode_to_vec()).await;
+        if is_committed {
+            let status = TransactionStatus::Committed.into();
+            let record = TransactionRecord {
+                id: id.into(),
+                timestamp,
+                status,
+                write_set: vec![key],
+                ..Default::default()
+            };
+            set(format!("transactions/{id}-{timestamp}"), record.encode_to_vec()).await;
+        }
+    }
+    let store = open(RedisOptions { original: true, ..options(&server.url()) }).await;
+    assert!(store.has_plain_keys());
+    let keys = ["x/y", "none"].map(|key| Key::parse(key).expect("a key"));
+    let found = store.plain(&keys).await.expect("plain");
+    let value = found[0].as_ref().expect("a value");
+    assert_eq!((&value.value[..], value.timestamp, value.published), (&b"b"[..], 7, false));
+    assert_eq!(found[1], None);
 }

@@ -208,6 +208,9 @@ options! {
     /// Read values from the replicas of a Redis cluster, and from its masters what is not there yet.
     /// [default: false]
     redis_replica_reads: bool = false, "AFT_REDIS_REPLICA_READS", "BOOL", "Storage";
+    /// Read what the original AFT left in this Redis, under names that begin with data/ and transactions/,
+    /// where a key has no newer value. [default: false]
+    redis_original: bool = false, "AFT_REDIS_ORIGINAL", "BOOL", "Storage";
 
     /// Other nodes that are told at once what was committed here: IP or IP:OFFSET, separated by commas.
     /// Each of them has to know this one, too. In a --config file this list, and nothing else, is read
@@ -340,6 +343,10 @@ impl Settings {
         if !(1..=60_000).contains(&self.gossip_interval) {
             let why = format!("{} is not between 1 and 60000", self.gossip_interval);
             return Err(ConfigError::Value { name: "gossip-interval", why });
+        }
+        if self.redis_prefix.is_empty() {
+            let why = "it is empty; the names of others would be taken for ours".to_owned();
+            return Err(ConfigError::Value { name: "redis-prefix", why });
         }
         #[cfg(feature = "redis")]
         if let Err(error) =
@@ -516,6 +523,7 @@ mod tests {
             ("value-bytes-max = 2000000000", "value-bytes-max"),
             ("storage = \"tape\"", "tape"),
             ("redis-timeout = 0", "redis-timeout"),
+            ("redis-prefix = \"\"", "redis-prefix"),
             ("redis-wait = 1\nredis-wait-timeout = 5", "redis-wait-timeout"),
             ("ip = \"here\"", "ip"),
             ("manager = \"here\"", "manager"),

@@ -45,6 +45,7 @@ mod opening {
             wait: settings.redis_wait,
             wait_within: Duration::from_secs_f64(settings.redis_wait_timeout),
             replica_reads: settings.redis_replica_reads,
+            original: settings.redis_original,
             instance: clock::random_seed().map_err(RedisError::Random)?,
         };
         let clock = Clock::start();

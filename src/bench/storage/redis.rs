@@ -42,6 +42,7 @@ pub(super) async fn open(
         wait: 0,
         wait_within: TIMEOUT,
         replica_reads: false,
+        original: false,
         instance: 1,
     });
     Ok(Ground {

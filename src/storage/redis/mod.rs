@@ -27,8 +27,8 @@ use futures_util::future::try_join_all;
 use redis::Value;
 
 use super::{
-    CommitBatch, Garbage, LogPage, LogPosition, LogScope, Storage, StorageError, Sweep, Swept,
-    Usage, codec,
+    CommitBatch, Garbage, LogPage, LogPosition, LogScope, PlainValue, Storage, StorageError, Sweep,
+    Swept, Usage, codec,
 };
 use crate::txn::{BaseId, Commit, Key, Outcome, Version};
 
@@ -40,6 +40,7 @@ mod heads;
 mod link;
 mod log;
 mod names;
+mod original;
 mod outcomes;
 mod scripts;
 mod server;
@@ -54,6 +55,7 @@ use check::Info;
 use fault::Fault;
 use link::{Link, Way};
 use names::Names;
+use original::Original;
 use outcomes::Writer;
 use server::{Replicas, Server};
 
@@ -79,6 +81,8 @@ pub struct RedisOptions {
     pub wait_within: Duration,
     /// Values are read from a cluster's replicas, and from its masters what is not there yet.
     pub replica_reads: bool,
+    /// What the original AFT left there is read.
+    pub original: bool,
     /// Tells this process from others, in this life.
     pub instance: u64,
 }
@@ -89,6 +93,7 @@ pub struct RedisStore {
     names: Arc<Names>,
     writer: Writer,
     walk: tokio::sync::Mutex<sweep::Walk>,
+    original: Option<Original>,
 }
 
 impl RedisStore {
@@ -134,6 +139,7 @@ impl RedisStore {
             names: Arc::new(names),
             writer: Writer(options.instance.to_be_bytes()),
             walk: Default::default(),
+            original: options.original.then(Original::default),
         })
     }
 
@@ -360,6 +366,17 @@ impl Storage for RedisStore {
 
     async fn sweep(&self, sweep: &Sweep) -> Result<Swept, StorageError> {
         self.walk.lock().await.go_on(self, sweep).await
+    }
+
+    fn has_plain_keys(&self) -> bool {
+        self.original.is_some()
+    }
+
+    async fn plain(&self, keys: &[Key]) -> Result<Vec<Option<PlainValue>>, StorageError> {
+        match &self.original {
+            Some(original) => original.values(&self.server, keys).await,
+            None => Ok(vec![None; keys.len()]),
+        }
     }
 
     async fn usage(&self) -> Result<Usage, StorageError> {
