@@ -370,6 +370,8 @@ impl Node {
             }
             None => turn.reply(ticket, Answer::Refused(why)),
             Some(txn) => {
+                // One that is over by now needs nothing any more.
+                self.garbage.counts_mut().gone += u64::from(self.attempts.get(&txn).is_some());
                 self.end_aborted(turn, &txn, why.clone());
                 turn.reply(ticket, Answer::Refused(why));
             }
