@@ -270,6 +270,13 @@ impl Node {
         self.index.to_evict(self.config.index_keys_max, usize::MAX)
     }
 
+    /// They are not evicted after all.
+    pub fn keep(&mut self, heads: &[(Key, Arc<Commit>)]) {
+        heads.iter().for_each(|(key, commit)| {
+            self.index.evict(key, &commit.version, false);
+        });
+    }
+
     /// See [`to_evict`](Self::to_evict).
     pub fn evict(&mut self, heads: &[(Key, Arc<Commit>)]) {
         self.heads_set(heads);

@@ -121,7 +121,7 @@ impl Node {
     }
 
     /// An outcome of which only remains are left says that newer versions are in the store's log. Whoever
-    /// is told of it must find them here.
+    /// is told of it must find them here, and not too far ahead of this node's clock.
     fn must_read_log(&self, id: OpId, result: &StoreResult) -> bool {
         let (StoreResult::Outcome(Ok(Some(outcome))) | StoreResult::Decided(Ok(outcome))) = result
         else {
@@ -131,7 +131,9 @@ impl Node {
         let asked = self.ops.get(id).and_then(|op| op.purpose.asked_at());
         self.config.has_peers
             && commit.keys.is_empty()
-            && asked.is_some_and(|asked| self.log_read.is_none_or(|read| read < asked))
+            && asked.is_some_and(|asked| {
+                !self.quarantined.is_empty() || self.log_read.is_none_or(|read| read < asked)
+            })
     }
 
     fn is_session(&self, id: OpId) -> bool {
