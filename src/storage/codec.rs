@@ -137,6 +137,18 @@ pub(super) fn aborted_record(id: &BaseId) -> TransactionRecord {
     }
 }
 
+/// That an id is settled as aborted, and when, in nanoseconds since the Unix epoch.
+pub(super) fn encode_aborted(id: &BaseId, wall_ns: u64) -> Vec<u8> {
+    let timestamp = i64::try_from(wall_ns).unwrap_or(i64::MAX);
+    TransactionRecord { timestamp, ..aborted_record(id) }.encode_to_vec()
+}
+
+/// When a stored record was committed or settled, if it says.
+pub(super) fn recorded_at(stored: &[u8]) -> Option<Timestamp> {
+    let record = TransactionRecord::decode(stored).ok()?;
+    u64::try_from(record.timestamp).ok().filter(|at| *at > 0).map(Timestamp)
+}
+
 /// A stored commit.
 pub(super) fn decode_commit(stored: Bytes) -> Result<Arc<Commit>, StorageError> {
     commit_of(&decode_message(stored)?)

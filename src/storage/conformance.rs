@@ -25,7 +25,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::{CommitBatch, LogPage, LogPosition, LogScope, Storage, StorageError};
+use super::{
+    CommitBatch, Garbage, LogPage, LogPosition, LogScope, Share, Storage, StorageError, Superseded,
+    Sweep, Swept,
+};
 use crate::txn::key::KEY_BYTES_MAX;
 use crate::txn::{AttemptId, BaseId, Commit, Key, Outcome, Timestamp, Version, WrittenKey};
 
@@ -42,6 +45,11 @@ pub async fn run(store: Arc<dyn Storage>, run: u64) {
     unusual_keys_and_values_are_kept(&on).await;
     what_is_missing_is_none(&on).await;
     a_batch_that_does_not_fit_together_is_refused(&on).await;
+    if on.store.collects_garbage() {
+        heads_are_the_newest_commits(&on).await;
+        what_is_collected_is_gone_and_nothing_else(&on).await;
+        a_sweep_finds_what_was_not_collected(&on).await;
+    }
     if on.store.has_plain_keys() {
         the_newest_published_value_stays(&on).await;
     }
@@ -420,6 +428,155 @@ async fn a_batch_that_does_not_fit_together_is_refused(on: &Bench) {
     let id = batch.commit.version.writer.base();
     assert!(on.store.commit(batch).await.is_err(), "two keys, one value");
     assert_eq!(on.outcome(&id).await, None, "nothing is left behind");
+}
+
+async fn heads_are_the_newest_commits(on: &Bench) {
+    let at = 1_790_000_000_000_000_300;
+    let both = on.batch("head-both", at, &["head/k", "head/l"]);
+    let newer = on.batch("head-newer", at + 20, &["head/k"]);
+    let late =
+        on.batch("head-late", at + 10, &["head/k", "head/k/17", "head/k/1790000000000000330/x"]);
+    let keys = ["head/k", "head/l", "head/k/17", "head/none"].map(|key| on.key(key));
+    for batch in [&both, &newer, &late] {
+        on.commit(batch).await;
+        let heads: Vec<_> =
+            batch.commit.keys.iter().map(|w| (w.key.clone(), batch.commit.clone())).collect();
+        on.store.set_heads(&heads).await.expect("set_heads");
+    }
+    let expected = [Some(newer.commit), Some(both.commit), Some(late.commit), None];
+    assert_eq!(on.store.heads(&keys).await.expect("heads"), expected, "the heads of {keys:?}");
+    assert!(on.store.heads(&[]).await.expect("heads").is_empty());
+}
+
+/// What goes of `batch`: these of its keys, superseded by `by`.
+fn superseded(
+    on: &Bench,
+    batch: &CommitBatch,
+    keys: &[&str],
+    is_last: bool,
+    by: &CommitBatch,
+) -> Garbage {
+    let keys: Vec<_> = keys.iter().map(|key| on.key(key)).collect();
+    Garbage {
+        newest: keys.iter().map(|key| (key.clone(), by.commit.clone())).collect(),
+        superseded: vec![Superseded { commit: batch.commit.clone(), keys, is_last }],
+    }
+}
+
+fn remains_of(batch: &CommitBatch) -> Outcome {
+    let commit = &batch.commit;
+    let remains = Commit::new(commit.version.clone(), Vec::new(), commit.replica.clone());
+    Outcome::Committed(Arc::new(remains))
+}
+
+async fn what_is_collected_is_gone_and_nothing_else(on: &Bench) {
+    let start = on.end_of_log().await;
+    let at = 1_790_000_000_000_000_400;
+    let old = on.batch("old", at, &["gone/k", "gone/l"]);
+    let [k, l] = [on.batch("new-k", at + 1, &["gone/k"]), on.batch("new-l", at + 2, &["gone/l"])];
+    on.commit(&old).await;
+    let behind_old = on.log(start.clone()).await.1;
+    on.commit(&k).await;
+    let id = old.commit.version.writer.base();
+    let collect = async |garbage: Garbage| {
+        // Twice: what is gone already is no error.
+        on.store.collect(&garbage).await.expect("collect");
+        on.store.collect(&garbage).await.expect("collect");
+    };
+
+    collect(superseded(on, &old, &["gone/k"], false, &k)).await;
+    let found = on.store.versions(&versions_of(&old)).await.expect("versions");
+    assert_eq!(found, [None, old.values.get(1).cloned()], "one version is gone, the other stays");
+    assert_eq!(on.outcome(&id).await, Some(committed(&old)), "the record stays with a version");
+    assert_eq!(on.log(start.clone()).await.0, [old.commit.clone(), k.commit.clone()]);
+
+    on.commit(&l).await;
+    collect(superseded(on, &old, &["gone/l"], true, &l)).await;
+    let found = on.store.versions(&versions_of(&old)).await.expect("versions");
+    assert_eq!(found, [None, None]);
+    assert_eq!(on.outcome(&id).await, Some(remains_of(&old)), "what remains of a collected commit");
+    assert_eq!(
+        on.commit(&old).await,
+        remains_of(&old),
+        "a commit that is repeated stays collected"
+    );
+    assert_eq!(on.store.settle_aborted(&id).await, Ok(remains_of(&old)));
+    assert_eq!(
+        on.log(start).await.0,
+        [k.commit.clone(), l.commit.clone()],
+        "the log has no more of it"
+    );
+    assert_eq!(on.log(behind_old).await.0, [k.commit.clone(), l.commit.clone()]);
+    on.assert_readable(&k).await;
+    on.assert_readable(&l).await;
+    let heads = on.store.heads(&[on.key("gone/k"), on.key("gone/l")]).await.expect("heads");
+    assert_eq!(heads, [Some(k.commit), Some(l.commit)]);
+}
+
+/// Looks at commits from the year 2001, so that nothing else in the store is old enough.
+async fn a_sweep_finds_what_was_not_collected(on: &Bench) {
+    let at = 1_000_000_000_000_000_000 + on.run % 1_000_000 * 1_000_000;
+    let old = on.batch("swept-old", at, &["swept/k", "swept/l"]);
+    let half = on.batch("swept-half", at + 1, &["swept/k", "swept/m"]);
+    let [k, l] =
+        [on.batch("swept-k", at + 2, &["swept/k"]), on.batch("swept-l", at + 3, &["swept/l"])];
+    // Too young to have superseded anything.
+    let young = on.batch("swept-young", at + 100, &["swept/k"]);
+    let start = on.end_of_log().await;
+    for batch in [&old, &half, &k, &l, &young] {
+        on.commit(batch).await;
+        let heads: Vec<_> =
+            batch.commit.keys.iter().map(|w| (w.key.clone(), batch.commit.clone())).collect();
+        on.store.set_heads(&heads).await.expect("set_heads");
+    }
+    let sweep = |outcomes_before| Sweep {
+        superseded_before: Timestamp(at + 50),
+        outcomes_before: Timestamp(outcomes_before),
+        orphans_before: Timestamp(at + 50),
+        share: Share::ALL,
+        entries_max: 7,
+    };
+    let swept = sweep_all(on, sweep(at)).await;
+    assert!(swept.versions >= 3, "versions of three keys are superseded: {swept:?}");
+    let found = on.store.versions(&versions_of(&old)).await.expect("versions");
+    assert_eq!(found, [None, None]);
+    let found = on.store.versions(&versions_of(&half)).await.expect("versions");
+    assert_eq!(found, [None, half.values.get(1).cloned()], "the newest version of a key stays");
+    for batch in [&k, &l, &young] {
+        on.assert_readable(batch).await;
+    }
+    let id = old.commit.version.writer.base();
+    assert_eq!(on.outcome(&id).await, Some(remains_of(&old)));
+    let live = [&half, &k, &l, &young].map(|batch| batch.commit.clone());
+    assert_eq!(on.log(start).await.0, live, "the log has what is live");
+
+    sweep_all(on, sweep(at + 50)).await;
+    assert_eq!(on.outcome(&id).await, None, "an old outcome is forgotten");
+    for batch in [&half, &k, &l, &young] {
+        let id = batch.commit.version.writer.base();
+        assert_eq!(
+            on.outcome(&id).await,
+            Some(committed(batch)),
+            "a record stays with its versions"
+        );
+    }
+    let usage = on.store.usage().await.expect("usage");
+    assert!(usage.keys >= 3 && usage.versions >= 4 && usage.log_entries >= 4, "{usage:?}");
+}
+
+/// Goes through the whole store twice: records are found when their versions have gone.
+async fn sweep_all(on: &Bench, sweep: Sweep) -> Swept {
+    let mut all = Swept::default();
+    for _ in 0..2 {
+        loop {
+            let swept = on.store.sweep(&sweep).await.expect("sweep");
+            all += swept;
+            if swept.end {
+                break;
+            }
+        }
+    }
+    all
 }
 
 async fn the_newest_published_value_stays(on: &Bench) {

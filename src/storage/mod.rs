@@ -14,13 +14,16 @@ use crate::txn::{BaseId, Commit, Key, Outcome, Version};
 pub(crate) use codec::{commit_of, record_of};
 
 pub use crate::wire::anna::LatticeType;
+pub use garbage::{Garbage, Share, Superseded, Sweep, Swept, Usage};
 
 pub mod anna;
 mod codec;
 pub mod conformance;
 pub mod embedded;
+mod garbage;
 pub mod memory;
 mod position;
+mod remains;
 
 /// The largest value that any store takes, in bytes: a message may not exceed 2 GiB.
 pub const VALUE_BYTES_MAX: usize = 1 << 30;
@@ -163,6 +166,43 @@ pub trait Storage: Send + Sync + 'static {
     /// the Unix epoch: what commits ahead of it overwrote is kept.
     async fn clear_up(&self, _wall_ns: u64) -> Result<Vec<Arc<Commit>>, StorageError> {
         Ok(Vec::new())
+    }
+
+    /// Whether garbage is collected here: [`heads`](Self::heads), [`collect`](Self::collect),
+    /// [`sweep`](Self::sweep) and [`usage`](Self::usage) do what they say. Otherwise nodes keep all in
+    /// memory and delete nothing.
+    fn collects_garbage(&self) -> bool {
+        false
+    }
+
+    /// The newest committed version of each key, in that order, as the commit that wrote it: at least as
+    /// new as any commit that was acknowledged, or handed to [`set_heads`](Self::set_heads), before the
+    /// call began. `None` where nothing was ever committed.
+    async fn heads(&self, _keys: &[Key]) -> Result<Vec<Option<Arc<Commit>>>, StorageError> {
+        Err(StorageError::Refused("this store does not tell the newest version of a key".into()))
+    }
+
+    /// Makes sure that [`heads`](Self::heads) finds these commits or newer ones. Nothing to do where a
+    /// commit itself sees to that.
+    async fn set_heads(&self, _newest: &[(Key, Arc<Commit>)]) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    /// Deletes versions that nobody needs any more, with what remains of commits that have none left.
+    /// What was deleted before is no error. Positions in the log stay good.
+    async fn collect(&self, _garbage: &Garbage) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    /// Looks through a further part of the store and deletes what is old enough. Where it was is
+    /// remembered by this instance.
+    async fn sweep(&self, _sweep: &Sweep) -> Result<Swept, StorageError> {
+        Ok(Swept { end: true, ..Swept::default() })
+    }
+
+    /// Counts what is there.
+    async fn usage(&self) -> Result<Usage, StorageError> {
+        Err(StorageError::Refused("this store does not count what it holds".into()))
     }
 
     /// Whether others than sidecars read and write user keys in this store under their plain names.

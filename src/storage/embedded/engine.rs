@@ -2,12 +2,14 @@
 //!
 //! | keyspace   | key                                             | value                          |
 //! | ---------- | ----------------------------------------------- | ------------------------------ |
-//! | `versions` | `data/<user key>/<timestamp>/<attempt>`          | the version, a `KeyValuePair`  |
-//! | `outcomes` | the base id                                     | a `TransactionRecord`          |
+//! | `versions` | see [`names`](super::names)                      | the version, a `KeyValuePair`  |
+//! | `outcomes` | the base id                                     | the number of the commit's log entry, 8 bytes; or a `TransactionRecord` |
 //! | `log`      | the entry's number from 0, 8 bytes big endian   | the commit's `TransactionRecord` |
 //! | `state`    | `batch` and the store's id                      | a journal header               |
 //!
-//! The record stands both under its id and in the log, since the two live for different times.
+//! A record in `outcomes` is that of an aborted id, or what remains of a collected commit: its write set
+//! is empty, and its log entry is gone. The last entry of the log is never deleted, as it is compared with
+//! the journal when the store is opened.
 
 // fjall has no way to wait for its threads, so they are looked at again and again.
 #![allow(clippy::disallowed_methods)]
@@ -30,10 +32,10 @@ use rustix::io::Errno;
 
 use super::directory::Directory;
 use super::journal::Header;
-use super::{EmbeddedOptions, OpenError};
+use super::{EmbeddedOptions, OpenError, names};
 use crate::storage::codec::{self, VersionEncoder};
-use crate::storage::{LogPage, StorageError, position};
-use crate::txn::{BaseId, Commit, Key, Outcome, Version};
+use crate::storage::{Garbage, LogPage, StorageError, Superseded, position, remains};
+use crate::txn::{BaseId, Commit, Key, Outcome, Timestamp, Version};
 
 const KEYSPACES: [&str; 4] = ["versions", "outcomes", "log", "state"];
 /// Values up to this size stay in the tree; larger ones are written once and not merged again.
@@ -179,15 +181,38 @@ impl Engine {
     }
 
     pub fn outcome(&self, id: &BaseId) -> Result<Option<Outcome>, StorageError> {
-        match self.outcomes.get(id.as_str()).map_err(read_error)? {
-            Some(stored) => codec::decode_outcome(id, Bytes::from_owner(stored)).map(Some),
-            None => Ok(None),
+        let Some(stored) = self.outcomes.get(id.as_str()).map_err(read_error)? else {
+            return Ok(None);
+        };
+        let Some(entry) = entry_number(&stored) else {
+            return codec::decode_outcome(id, Bytes::from_owner(stored)).map(Some);
+        };
+        match self.log.get(entry.to_be_bytes()).map_err(read_error)? {
+            Some(record) => codec::decode_outcome(id, Bytes::from_owner(record)).map(Some),
+            // It may have been collected since.
+            None => match self.outcomes.get(id.as_str()).map_err(read_error)? {
+                Some(stored) if entry_number(&stored).is_none() => {
+                    codec::decode_outcome(id, Bytes::from_owner(stored)).map(Some)
+                }
+                None => Ok(None),
+                Some(_) => {
+                    let what = format!("entry {entry} of the log, the commit of {id}, is missing");
+                    Err(StorageError::Damaged(what))
+                }
+            },
         }
+    }
+
+    /// The number of a commit's entry in the log, if it is there.
+    fn entry_of(&self, commit: &Commit) -> Result<Option<u64>, StorageError> {
+        let id = commit.version.writer.base();
+        let stored = self.outcomes.get(id.as_str()).map_err(read_error)?;
+        Ok(stored.and_then(|stored| entry_number(&stored)))
     }
 
     pub fn versions(&self, wanted: &[(Key, Version)]) -> Result<Vec<Option<Bytes>>, StorageError> {
         let value = |(key, version): &(Key, Version)| {
-            let name = codec::version_name(key, version);
+            let name = names::version(key, version);
             match self.versions.get(name).map_err(read_error)? {
                 Some(stored) => {
                     codec::decode_version(key, version, Bytes::from_owner(stored)).map(Some)
@@ -198,6 +223,89 @@ impl Engine {
         wanted.iter().map(value).collect()
     }
 
+    /// The commit that wrote the newest version of a key. What is stored of a version is committed.
+    pub fn head(&self, key: &Key) -> Result<Option<Arc<Commit>>, StorageError> {
+        loop {
+            let Some(newest) = self.versions.prefix(names::versions_of(key)).next_back() else {
+                return Ok(None);
+            };
+            let name = newest.key().map_err(read_error)?;
+            let (_, version) = names::parse_version(&name)?;
+            match self.outcome(&version.writer.base())? {
+                Some(Outcome::Committed(commit)) if !commit.keys.is_empty() => {
+                    return Ok(Some(commit));
+                }
+                // A newer version came and this one was collected, both since it was looked up.
+                _ if self.versions.get(&name).map_err(read_error)?.is_none() => {}
+                _ => {
+                    let what =
+                        format!("the record of {version:?}, the newest of {key:?}, is missing");
+                    return Err(StorageError::Damaged(what));
+                }
+            }
+        }
+    }
+
+    /// What is to be deleted of what is garbage.
+    pub fn deletions(&self, garbage: &Garbage) -> Result<Deletions, StorageError> {
+        let mut deletions = Deletions::default();
+        for Superseded { commit, keys, is_last } in &garbage.superseded {
+            let versions = keys.iter().map(|key| names::version(key, &commit.version));
+            deletions.versions.extend(versions);
+            if *is_last && let Some(entry) = self.entry_of(commit)? {
+                deletions.records.push((entry, commit.clone()));
+            }
+        }
+        Ok(deletions)
+    }
+
+    /// The versions from a name on, as names.
+    pub fn version_names(
+        &self,
+        from: &[u8],
+    ) -> impl Iterator<Item = Result<Vec<u8>, StorageError>> {
+        let name = |entry: fjall::Guard| entry.key().map(|key| key.to_vec()).map_err(read_error);
+        self.versions.range(from..).map(name)
+    }
+
+    /// The log from an entry on.
+    pub fn log_entries(
+        &self,
+        from: u64,
+    ) -> impl Iterator<Item = Result<(u64, Arc<Commit>), StorageError>> {
+        self.log.range(from.to_be_bytes()..).map(|entry| {
+            let (key, stored) = entry.into_inner().map_err(read_error)?;
+            let number = entry_number(&key).ok_or_else(bad_entry)?;
+            Ok((number, codec::decode_commit(Bytes::from_owner(stored))?))
+        })
+    }
+
+    /// The outcomes from an id on that are more than the number of a log entry: aborted ids, and what
+    /// remains of collected commits. Each with when it was decided, if it says.
+    pub fn remains(
+        &self,
+        from: &str,
+    ) -> impl Iterator<Item = Result<(String, Option<Remains>), StorageError>> {
+        self.outcomes.range(from.as_bytes()..).map(|entry| {
+            let (id, stored) = entry.into_inner().map_err(read_error)?;
+            let id = String::from_utf8_lossy(&id).into_owned();
+            let is_entry = entry_number(&stored).is_some();
+            let remains = (!is_entry).then(|| Remains { decided: codec::recorded_at(&stored) });
+            Ok((id, remains))
+        })
+    }
+
+    /// Whether any version of a commit is still there.
+    pub fn has_values_of(&self, commit: &Commit) -> Result<bool, StorageError> {
+        for written in &commit.keys {
+            let name = names::version(&written.key, &commit.version);
+            if self.versions.contains_key(name).map_err(read_error)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     pub fn log_page(&self, from: u64) -> Result<LogPage, StorageError> {
         let (mut commits, mut next, mut bytes) = (Vec::new(), from, 0);
         for entry in self.log.range(from.to_be_bytes()..) {
@@ -205,13 +313,10 @@ impl Engine {
                 return Ok(page(commits, next, false));
             }
             let (key, stored) = entry.into_inner().map_err(read_error)?;
-            if *key != next.to_be_bytes() {
-                let what = format!("entry {next} of the log is missing");
-                return Err(StorageError::Damaged(what));
-            }
+            let number = entry_number(&key).ok_or_else(bad_entry)?;
             bytes += stored.len();
             commits.push(codec::decode_commit(Bytes::from_owner(stored))?);
-            next += 1;
+            next = number + 1;
         }
         Ok(page(commits, next, true))
     }
@@ -251,6 +356,11 @@ impl Engine {
         self.db.write_buffer_size()
     }
 
+    /// Bytes on the disk.
+    pub fn bytes(&self) -> Result<u64, StorageError> {
+        self.db.disk_space().map_err(read_error)
+    }
+
     /// Begins a batch. `header` is completed with what only the engine knows.
     pub fn batch(&self, mut header: Header) -> Batch<'_> {
         header.engine_sequence = self.db.seqno();
@@ -260,8 +370,40 @@ impl Engine {
     }
 }
 
+fn bad_entry() -> StorageError {
+    StorageError::Damaged("the number of an entry of the log cannot be read".into())
+}
+
+/// The number of a log entry, as the log's key and as what `outcomes` holds of a commit.
+fn entry_number(stored: &[u8]) -> Option<u64> {
+    stored.try_into().ok().map(u64::from_be_bytes)
+}
+
 fn page(commits: Vec<Arc<Commit>>, next: u64, end: bool) -> LogPage {
     LogPage { commits, next: position::encode(next), end }
+}
+
+/// An outcome that is no record of live versions.
+pub(super) struct Remains {
+    /// When the id was decided, if the outcome says.
+    pub decided: Option<Timestamp>,
+}
+
+/// What is to be deleted.
+#[derive(Debug, Default)]
+pub(super) struct Deletions {
+    /// Names of versions.
+    pub versions: Vec<Vec<u8>>,
+    /// Log entries with their commits, of which there remains that they were.
+    pub records: Vec<(u64, Arc<Commit>)>,
+    /// Ids whose outcome is forgotten.
+    pub outcomes: Vec<BaseId>,
+}
+
+impl Deletions {
+    pub fn is_empty(&self) -> bool {
+        self.versions.is_empty() && self.records.is_empty() && self.outcomes.is_empty()
+    }
 }
 
 /// Writes that become durable together. Readers may see them one by one, in the order of insertion.
@@ -274,20 +416,41 @@ impl Batch<'_> {
     pub fn versions(&mut self, commit: &Commit, values: &[Bytes]) {
         let mut encoder = VersionEncoder::new(&commit.version);
         for (written, value) in commit.keys.iter().zip(values) {
-            let name = codec::version_name(&written.key, &commit.version);
+            let name = names::version(&written.key, &commit.version);
             let stored = encoder.encode(&written.key, value);
             self.writes.insert(&self.engine.versions, name, stored);
         }
     }
 
-    pub fn outcome(&mut self, id: &BaseId, outcome: &Outcome) {
-        let stored = codec::encode_outcome(id, outcome);
+    /// The record as a log entry, and as the outcome, which names that entry.
+    pub fn record(&mut self, entry: u64, commit: &Commit) {
+        let stored = codec::encode_commit(commit);
+        self.writes.insert(&self.engine.log, entry.to_be_bytes(), stored);
+        let id = commit.version.writer.base();
+        self.writes.insert(&self.engine.outcomes, id.as_str(), entry.to_be_bytes());
+    }
+
+    /// `wall_ns` is the time, so that the outcome can be forgotten some day.
+    pub fn aborted(&mut self, id: &BaseId, wall_ns: u64) {
+        let stored = codec::encode_aborted(id, wall_ns);
         self.writes.insert(&self.engine.outcomes, id.as_str(), stored);
     }
 
-    pub fn log_entry(&mut self, entry: u64, commit: &Commit) {
-        let stored = codec::encode_commit(commit);
-        self.writes.insert(&self.engine.log, entry.to_be_bytes(), stored);
+    /// `name` as in [`names`].
+    pub fn delete_version(&mut self, name: &[u8]) {
+        self.writes.remove(&self.engine.versions, name);
+    }
+
+    /// Leaves of a commit's record what remains of it.
+    pub fn delete_record(&mut self, entry: u64, commit: &Commit) {
+        let id = commit.version.writer.base();
+        let remains = codec::encode_outcome(&id, &remains::of(commit));
+        self.writes.insert(&self.engine.outcomes, id.as_str(), remains);
+        self.writes.remove(&self.engine.log, entry.to_be_bytes());
+    }
+
+    pub fn delete_outcome(&mut self, id: &BaseId) {
+        self.writes.remove(&self.engine.outcomes, id.as_str());
     }
 
     /// Returns when the batch is on the disk.

@@ -7,7 +7,8 @@
 //! - `writer`: one thread owns all writes. What waits when it comes round becomes one batch with
 //!   one sync, so that many committers share the cost of the disk, while a lone one waits for nobody.
 //! - `readers`: a few threads that read, so that whoever asks is never blocked by the disk.
-//! - `engine`: what lies where in fjall, opened and closed as a whole.
+//! - `engine`, `names`: what lies where in fjall, opened and closed as a whole.
+//! - `sweep`: looks for garbage that was not collected.
 //! - `directory`: the directory belongs to one process, and holds a store of ours or nothing.
 //! - `journal`, `manifest`, `mark`: what is looked at before fjall may touch the files, since
 //!   fjall repairs what it takes for a torn end, and would repair damage by forgetting commits.
@@ -24,13 +25,15 @@
 //!   taken for one that was being written when the power failed, and dropped.
 //!
 //! Then, or when it is read ([`StorageError::Damaged`]): changed blocks and values in data files, since
-//! each has a checksum, data files that are gone, and entries missing in the middle of the commit log.
+//! each has a checksum, data files that are gone, and records that are missing although their versions
+//! are there.
 //!
 //! Not noticed: all files replaced together by an older copy of themselves; after a power failure,
 //! damage to the very beginning of a journal that holds no more than two batches. (Where it is the
 //! only batch and the mark tells of it, the store is refused, but the engine has cut the journal.)
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
@@ -38,21 +41,27 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
-use self::engine::{Engine, Slot};
+use self::engine::{Deletions, Engine, Slot};
 use self::readers::Readers;
-use self::writer::{Request, Submit, Writer};
-use super::{CommitBatch, LogPage, LogPosition, LogScope, Storage, StorageError, codec, position};
-use crate::txn::{BaseId, Key, Outcome, Version};
+use self::writer::{Done, Proposal, Request, Submit, Writer};
+use super::{
+    CommitBatch, Garbage, LogPage, LogPosition, LogScope, Storage, StorageError, Sweep, Swept,
+    Usage, codec, position,
+};
+use crate::txn::{BaseId, Commit, Key, Outcome, Version};
 
 mod directory;
 mod engine;
 mod journal;
 mod manifest;
 mod mark;
+mod names;
 mod readers;
 mod space;
+mod sweep;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod writer;
 
 /// How an embedded store uses the machine.
@@ -129,6 +138,7 @@ pub struct EmbeddedStore {
     writer: RwLock<Option<Submit>>,
     readers: RwLock<Option<Readers>>,
     thread: Mutex<Option<Thread>>,
+    sweep: Mutex<sweep::Cursor>,
 }
 
 struct Thread {
@@ -162,10 +172,25 @@ impl EmbeddedStore {
             writer: RwLock::new(Some(submit)),
             readers: RwLock::new(Some(readers)),
             thread: Mutex::new(Some(Thread { handle, ended })),
+            sweep: Mutex::default(),
         })
     }
 
-    async fn write(&self, request: Request, bytes: u64) -> Result<Outcome, StorageError> {
+    async fn decide(&self, proposal: Proposal, bytes: u64) -> Result<Outcome, StorageError> {
+        match self.write(Request::Decide(proposal), bytes).await? {
+            Done::Decided(outcome) => Ok(outcome),
+            Done::Deleted => Err(StorageError::Unconfirmed("something else was done".into())),
+        }
+    }
+
+    async fn delete(&self, deletions: Deletions) -> Result<(), StorageError> {
+        if !deletions.is_empty() {
+            self.write(Request::Delete(deletions), 0).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&self, request: Request, bytes: u64) -> Result<Done, StorageError> {
         let answer = match &*self.writer.read() {
             Some(writer) => writer.submit(request, bytes)?,
             None => return Err(closed()),
@@ -218,7 +243,7 @@ impl Storage for EmbeddedStore {
     async fn commit(&self, batch: CommitBatch) -> Result<Outcome, StorageError> {
         codec::check(&batch)?;
         let bytes = writer::size(&batch);
-        self.write(Request::Commit(batch), bytes).await
+        self.decide(Proposal::Commit(batch), bytes).await
     }
 
     async fn outcome(&self, id: &BaseId) -> Result<Option<Outcome>, StorageError> {
@@ -227,7 +252,7 @@ impl Storage for EmbeddedStore {
     }
 
     async fn settle_aborted(&self, id: &BaseId) -> Result<Outcome, StorageError> {
-        self.write(Request::SettleAborted(id.clone()), 0).await
+        self.decide(Proposal::Abort(id.clone()), 0).await
     }
 
     async fn versions(
@@ -245,6 +270,33 @@ impl Storage for EmbeddedStore {
     ) -> Result<LogPage, StorageError> {
         let from = position::decode(position)?;
         self.read(move |engine| engine.log_page(from)).await
+    }
+
+    fn collects_garbage(&self) -> bool {
+        true
+    }
+
+    async fn heads(&self, keys: &[Key]) -> Result<Vec<Option<Arc<Commit>>>, StorageError> {
+        let keys = keys.to_vec();
+        self.read(move |engine| keys.iter().map(|key| engine.head(key)).collect()).await
+    }
+
+    async fn collect(&self, garbage: &Garbage) -> Result<(), StorageError> {
+        let garbage = garbage.clone();
+        let deletions = self.read(move |engine| engine.deletions(&garbage)).await?;
+        self.delete(deletions).await
+    }
+
+    async fn sweep(&self, sweep: &Sweep) -> Result<Swept, StorageError> {
+        let (cursor, sweep) = (self.sweep.lock().clone(), *sweep);
+        let found = self.read(move |engine| sweep::go_on(engine, cursor, &sweep)).await?;
+        self.delete(found.deletions).await?;
+        *self.sweep.lock() = found.next;
+        Ok(found.swept)
+    }
+
+    async fn usage(&self) -> Result<Usage, StorageError> {
+        self.read(usage::count).await
     }
 
     async fn close(&self) {

@@ -14,13 +14,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender, TrySendError};
 use tokio::sync::oneshot;
 
 use super::directory::Directory;
-use super::engine::{Engine, Slot, WriteError, panic_text};
+use super::engine::{Deletions, Engine, Slot, WriteError, panic_text};
 use super::journal::{self, Header};
 use super::mark::Mark;
 use super::space::Space;
@@ -37,26 +37,40 @@ const OVERHEAD_BYTES: u64 = 512;
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
-type Answer = Result<Outcome, StorageError>;
+type Answer = Result<Done, StorageError>;
 
 /// What can be asked of the writer.
 pub(super) enum Request {
-    Commit(CommitBatch),
-    SettleAborted(BaseId),
+    Decide(Proposal),
+    Delete(Deletions),
 }
 
-impl Request {
+/// An outcome that counts if the id has none yet.
+pub(super) enum Proposal {
+    Commit(CommitBatch),
+    Abort(BaseId),
+}
+
+/// What the writer has done.
+#[derive(Clone)]
+pub(super) enum Done {
+    /// The outcome that counts.
+    Decided(Outcome),
+    Deleted,
+}
+
+impl Proposal {
     fn id(&self) -> BaseId {
         match self {
             Self::Commit(batch) => batch.commit.version.writer.base(),
-            Self::SettleAborted(id) => id.clone(),
+            Self::Abort(id) => id.clone(),
         }
     }
 
     fn bytes(&self) -> u64 {
         match self {
             Self::Commit(batch) => size(batch),
-            Self::SettleAborted(_) => OVERHEAD_BYTES,
+            Self::Abort(_) => OVERHEAD_BYTES,
         }
     }
 }
@@ -295,17 +309,23 @@ impl Writer {
             free_bytes: self.space.free_for_commits(engine.unflushed_bytes()),
             settled: HashMap::new(),
             new: Vec::new(),
+            deletions: Vec::new(),
         };
-        let answers = waiting.iter().map(|waiting| plan.settle(&waiting.request)).collect();
-        let new = plan.new;
-        if !new.is_empty() {
-            self.write(engine, &new)?;
+        let answers = waiting.iter().map(|waiting| plan.add(&waiting.request)).collect();
+        let Plan { new, deletions, .. } = plan;
+        if !new.is_empty() || !deletions.is_empty() {
+            self.write(engine, &new, &deletions)?;
         }
         Ok(answers)
     }
 
-    fn write(&mut self, engine: &Engine, new: &[(&Request, Outcome)]) -> Result<(), WriteError> {
-        let commits = new.iter().filter(|(request, _)| matches!(request, Request::Commit(_)));
+    fn write(
+        &mut self,
+        engine: &Engine,
+        new: &[(&Proposal, Outcome)],
+        deletions: &[&Deletions],
+    ) -> Result<(), WriteError> {
+        let commits = new.iter().filter(|(proposal, _)| matches!(proposal, Proposal::Commit(_)));
         let header = Header {
             batch: self.last.batch + 1,
             next_entry: self.last.next_entry + commits.count() as u64,
@@ -313,16 +333,24 @@ impl Writer {
         };
         let mut batch = engine.batch(header);
         let mut entry = self.last.next_entry;
-        for (request, outcome) in new {
-            // The log entry comes last: whoever sees it sees the versions.
-            if let Request::Commit(commit) = request {
-                batch.versions(&commit.commit, &commit.values);
+        for (proposal, _) in new {
+            match proposal {
+                Proposal::Commit(commit) => {
+                    batch.versions(&commit.commit, &commit.values);
+                    // After its versions: whoever sees it sees them.
+                    batch.record(entry, &commit.commit);
+                    entry += 1;
+                }
+                Proposal::Abort(id) => batch.aborted(id, wall_ns()),
             }
-            batch.outcome(&request.id(), outcome);
-            if let Request::Commit(commit) = request {
-                batch.log_entry(entry, &commit.commit);
-                entry += 1;
-            }
+        }
+        for deletions in deletions {
+            deletions.versions.iter().for_each(|name| batch.delete_version(name));
+            // The last entry is compared with the journal when the store is opened. A sweep finds it later.
+            let records =
+                deletions.records.iter().filter(|(entry, _)| entry + 1 != header.next_entry);
+            records.for_each(|(entry, commit)| batch.delete_record(*entry, commit));
+            deletions.outcomes.iter().for_each(|id| batch.delete_outcome(id));
         }
         batch.write()?;
         self.last = header;
@@ -331,18 +359,34 @@ impl Writer {
     }
 }
 
+fn wall_ns() -> u64 {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// What a batch will hold.
 struct Plan<'a> {
     engine: &'a Engine,
     free_bytes: u64,
     settled: HashMap<BaseId, Outcome>,
-    new: Vec<(&'a Request, Outcome)>,
+    new: Vec<(&'a Proposal, Outcome)>,
+    deletions: Vec<&'a Deletions>,
 }
 
 impl<'a> Plan<'a> {
-    /// The outcome of the request's id, which is a new one if it has none.
-    fn settle(&mut self, request: &'a Request) -> Answer {
-        let id = request.id();
+    fn add(&mut self, request: &'a Request) -> Answer {
+        match request {
+            Request::Decide(proposal) => self.settle(proposal).map(Done::Decided),
+            Request::Delete(deletions) => {
+                self.deletions.push(deletions);
+                Ok(Done::Deleted)
+            }
+        }
+    }
+
+    /// The outcome of the id, which is a new one if it has none.
+    fn settle(&mut self, proposal: &'a Proposal) -> Result<Outcome, StorageError> {
+        let id = proposal.id();
         if let Some(outcome) = self.settled.get(&id) {
             return Ok(outcome.clone());
         }
@@ -350,18 +394,18 @@ impl<'a> Plan<'a> {
             return Ok(outcome);
         }
         // Each byte is written twice: to the journal, and later to a data file.
-        let needed = request.bytes().saturating_mul(2);
+        let needed = proposal.bytes().saturating_mul(2);
         self.free_bytes = self.free_bytes.checked_sub(needed).ok_or_else(|| {
             StorageError::Refused(
                 "the disk is full; make room on the file system of the data directory".into(),
             )
         })?;
-        let outcome = match request {
-            Request::Commit(batch) => Outcome::Committed(batch.commit.clone()),
-            Request::SettleAborted(_) => Outcome::Aborted,
+        let outcome = match proposal {
+            Proposal::Commit(batch) => Outcome::Committed(batch.commit.clone()),
+            Proposal::Abort(_) => Outcome::Aborted,
         };
         self.settled.insert(id, outcome.clone());
-        self.new.push((request, outcome.clone()));
+        self.new.push((proposal, outcome.clone()));
         Ok(outcome)
     }
 }
