@@ -66,7 +66,7 @@ impl Inner {
         self.table.delete_all(gone).await?;
         let values = vec![(":at", item::text(at))];
         // Somebody else may have done so first.
-        self.table.put_if(remains, "at = :at", values).await?;
+        self.table.put_if(remains, "won_by = :at", values).await?;
         Ok(())
     }
 }

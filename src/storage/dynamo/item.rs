@@ -5,7 +5,7 @@
 //! | `b` | versions, outcomes, entries, parts | the bytes: the same protobuf messages as in every store |
 //! | `n` | versions, outcomes, entries | instead of `b`: in how many parts they stand elsewhere |
 //! | `v` | outcomes, entries | with `n`: the version whose parts these are |
-//! | `at` | outcomes | the log entry that announced the commit: `<log>/<sequence>` |
+//! | `won_by` | outcomes | the log entry that announced the commit: `<log>/<sequence>` |
 //! | `low` | entries, logs | all entries before this one are settled |
 //! | `void` | entries | it announces nothing (any more); when that was found out, in ns since the epoch |
 //! | `beat` | logs | counts, so that others see that the writer lives |
@@ -28,7 +28,7 @@ pub(super) const SK: &str = "sk";
 pub(super) const BYTES: &str = "b";
 pub(super) const PARTS: &str = "n";
 pub(super) const VERSION: &str = "v";
-pub(super) const AT: &str = "at";
+pub(super) const AT: &str = "won_by";
 pub(super) const LOW: &str = "low";
 pub(super) const VOID: &str = "void";
 pub(super) const BEAT: &str = "beat";
