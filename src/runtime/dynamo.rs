@@ -37,6 +37,7 @@ pub(super) async fn open(settings: &Settings) -> Result<DynamoStore, DynamoError
         endpoint: given(&settings.dynamodb_endpoint),
         region: given(&settings.dynamodb_region),
         create: settings.create,
+        credentials: None,
     };
     let options = DynamoOptions {
         place,

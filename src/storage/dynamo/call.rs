@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::config::http::HttpResponse;
-use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::ConsumedCapacity;
 use fastrand::Rng;
 use parking_lot::Mutex;
@@ -191,14 +191,13 @@ fn judge<E>(error: SdkError<E, HttpResponse>) -> Verdict<E>
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
-    let why = |error: &SdkError<E, HttpResponse>| DisplayErrorContext(error).to_string();
     match error {
-        SdkError::ConstructionFailure(_) => Verdict::Never(StorageError::Refused(why(&error))),
+        SdkError::ConstructionFailure(_) => Verdict::Never(StorageError::Refused(told(&error))),
         SdkError::ServiceError(answer) => {
             let status = answer.raw().status().as_u16();
             judge_answer(status, answer.into_err())
         }
-        error => Verdict::Unknown(why(&error)),
+        error => Verdict::Unknown(told(&error)),
     }
 }
 
@@ -225,4 +224,18 @@ fn judge_answer<E: ProvideErrorMetadata>(status: u16, error: E) -> Verdict<E> {
         _ if (400..500).contains(&status) => Verdict::Never(StorageError::Refused(why)),
         _ => Verdict::Unknown(why),
     }
+}
+
+/// An error with its causes, each once.
+pub(super) fn told(error: &dyn std::error::Error) -> String {
+    let mut whole = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !whole.contains(&text) {
+            whole = format!("{whole}: {text}");
+        }
+        cause = error.source();
+    }
+    whole
 }

@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use aws_config::BehaviorVersion;
 use aws_sdk_dynamodb::Client;
+pub use aws_sdk_dynamodb::config::Credentials;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-use aws_sdk_dynamodb::config::{Region, StalledStreamProtectionConfig};
-use aws_sdk_dynamodb::error::{BuildError, DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::config::{ProvideCredentials, Region, StalledStreamProtectionConfig};
+use aws_sdk_dynamodb::error::{BuildError, ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
     TableDescription, TableStatus,
 };
 use tokio::time::{sleep, timeout};
 
+use super::call::told;
 use super::item::{PK, SK};
 
 const CONNECT_MAX: Duration = Duration::from_secs(2);
@@ -33,6 +35,8 @@ pub struct Place {
     pub region: Option<String>,
     /// Make the table if it is not there.
     pub create: bool,
+    /// Who asks; if it is not given, as usual (environment, profile, the role of the machine or container).
+    pub credentials: Option<Credentials>,
 }
 
 /// Why the store cannot be used.
@@ -41,6 +45,11 @@ pub enum OpenError {
     /// Nothing says where.
     #[error("no region is configured for DynamoDB; give --dynamodb-region, or set AWS_REGION")]
     Region,
+    /// Nothing says who asks.
+    #[error(
+        "no credentials for DynamoDB: {0}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role"
+    )]
+    Credentials(String),
     /// Nobody answers, or not yet. To ask again may help.
     #[error("DynamoDB does not answer{}: {why}", at(.endpoint))]
     Away {
@@ -136,7 +145,14 @@ impl Place {
         if let Some(url) = &self.endpoint {
             loader = loader.endpoint_url(url);
         }
+        if let Some(credentials) = &self.credentials {
+            loader = loader.credentials_provider(credentials.clone());
+        }
         let config = loader.load().await;
+        if let Some(provider) = config.credentials_provider() {
+            let found = provider.provide_credentials().await;
+            found.map_err(|error| OpenError::Credentials(told(&error)))?;
+        }
         match (config.region(), &self.endpoint) {
             (Some(_), _) => Ok(Client::new(&config)),
             // A server of one's own does not care.
@@ -219,7 +235,7 @@ impl Place {
             None => Err(self.away(format!("no answer within {ANSWER_MAX:?}"))),
             Some(Ok(done)) => Ok(Ok(done)),
             Some(Err(SdkError::ServiceError(answer))) => Ok(Err(answer.into_err())),
-            Some(Err(error)) => Err(self.away(DisplayErrorContext(&error).to_string())),
+            Some(Err(error)) => Err(self.away(told(&error))),
         }
     }
 

@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use self::close::Silence;
-pub use self::connect::{OpenError, Place};
+pub use self::connect::{Credentials, OpenError, Place};
 use self::own::OwnLog;
 use self::sweep::Cursor;
 use self::table::Table;
