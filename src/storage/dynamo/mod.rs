@@ -1,4 +1,94 @@
-//! tmp
+//! A store in one table of Amazon DynamoDB, for any number of sidecars.
+//!
+//! DynamoDB writes single items under conditions, and reads a partition in the order of its sort keys.
+//! What the names and attributes are is in `names.rs` and `item.rs`.
+//!
+//! # A commit
+//!
+//! 1. All at once: the versions, and an *entry* in the log of this process that holds the commit record.
+//!    The entry is an intent: it says which commit may come.
+//! 2. When all of that is confirmed: the *outcome* of the id, created only if there is none. It holds the
+//!    record and names the entry. From here on it is committed.
+//!
+//! These are two round trips. The record is never durable before the versions, since it is not sent before
+//! they are confirmed. Whoever finds an entry looks at the outcome of its id: the entry counts if the
+//! outcome names it. So a writer may die at any moment: before the second step nothing is visible, after
+//! it the entry is there for everyone to find. An aborted id has an outcome that names no entry. The first
+//! outcome wins, since DynamoDB creates an item once; an answer that was lost is found again, since the
+//! item that is there names the entry of whoever made it. An entry that lost is *crossed out*, not
+//! deleted: entries are only ever created where there is none, so one that lands late finds the number
+//! taken.
+//!
+//! # The log
+//!
+//! Each process has a log of its own, a partition in which it numbers its entries from 0. All logs are
+//! listed in one partition. Nothing in this depends on a clock that is set right, nor on how long
+//! requests are under way: a position says for each log which numbers were seen, and a number that is
+//! missing stays wanted until it is known not to come.
+//!
+//! *Low* of a log is the least number that is not settled: an entry is settled when it is a commit's, or
+//! crossed out. Its writer tells low in each entry and, once a second, in the list. What is true of low
+//! once stays true. A follower reads the list, then each log from where it is, with consistent reads:
+//!
+//! - What is below the low that it knew *before* it read the entry counts unless it is crossed out; no
+//!   outcome is read. That is how a start reads a log of any length, a megabyte a request.
+//! - Above it the follower asks for the outcomes, 100 a request. What has none yet is asked for again next
+//!   time.
+//! - Then it goes on from that low, and remembers which numbers above it were seen. So an entry that lands
+//!   late, or whose commit comes late, lies above the position or is none that counts.
+//!
+//! A low that it learns from an entry is used the next time: what was settled when that entry was
+//! written may have landed after the reader had passed its number.
+//!
+//! Entries of commits that were collected are deleted. A number that is missing below low means nothing.
+//!
+//! # A writer that died
+//!
+//! It leaves entries that nobody settles. Each process *beats* every few seconds: it counts up in the list.
+//! Whoever sees the count of another stand still for three leases closes that log (`close.rs`): it marks
+//! it, under the condition that the count is still the same, settles all entries, and sets low to the end.
+//! What lands behind that is no part of the log.
+//!
+//! The writer may be alive, only slow. So before it sends a record it makes sure that its last confirmed
+//! beat was *sent* within the last lease, and its entry was confirmed before. Suppose that holds at time t,
+//! by the writer's clock; the beat was applied after t - lease. Who closes the log has seen no later count
+//! for three leases, measured from after that beat was applied. So the mark is set after t + 2 leases, and
+//! the entries are read after that: the entry, confirmed before t, is among them, and is settled or found
+//! to be a commit. The pause between looking at the clock and sending does not matter, nor how long the
+//! record is under way: if it comes after the id was settled its condition fails. If the lease is over,
+//! the writer beats first; if that fails the log was closed, and the entry is written to a new one. This
+//! rests on clocks (which count while a machine is suspended) that run at the same speed within a factor
+//! of two.
+//!
+//! Crossed out entries are deleted by sweeps after the retry window (hours): DynamoDB refuses requests that
+//! were signed more than 15 minutes ago, so nothing lands as late as that.
+//!
+//! # What it costs
+//!
+//! Write units are counted per item and kilobyte begun. For a transaction of *n* small values:
+//!
+//! | | write units | sequential round trips |
+//! | --- | --- | --- |
+//! | entry with the versions, then the outcome (this) | n + 2 | 2 |
+//! | all in one `TransactWriteItems` (up to 100 items, 4 MB) | 2n + 4 | 1 |
+//! | versions, then `TransactWriteItems` of record and entry | n + 4 | 2 |
+//!
+//! The first was chosen: it costs half of the second for any transaction and has no limit on its size.
+//! What a transaction of DynamoDB saves in round trips it mostly spends in its own two phases, and
+//! conflicts between transactions have to be repeated.
+//! A log record of more than 8 KiB (some hundred keys) is kept apart, once, as it would otherwise be paid
+//! for twice.
+//!
+//! Reading a version costs half a unit for each 4 KB begun: it never changes, so an eventually consistent
+//! read is enough, repeated with a consistent one if it finds nothing. Following costs each process a unit
+//! a second for the list (4 KB hold about 30 logs) and one for each other log.
+//!
+//! All entries of a process go to one partition, which takes 1000 write units a second: so many small
+//! transactions can one process commit. Processes do not share this limit.
+//!
+//! `heads` needs nothing besides: versions of a key are one partition, read from its newest end, and the
+//! outcome tells whether a version counts.
+
 mod call;
 mod clock;
 mod close;

@@ -98,9 +98,10 @@ impl OwnLog {
     fn next_slot(self: &Arc<Self>) -> Option<Slot> {
         let mut state = self.state.lock();
         let current = state.current.as_mut()?;
+        // This entry itself is not settled.
+        let low = current.low();
         let sequence = current.next;
         current.next += 1;
-        let low = current.low();
         current.open.insert(sequence, Stage::Busy);
         let log = current.log.name.clone();
         Some(Slot { own: self.clone(), log, sequence, low, sent: None })
