@@ -398,3 +398,22 @@ async fn a_table_that_is_not_there_is_said_so() {
     two.unwrap();
     open(Place { create: false, ..table.place() }).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_costs_a_write_unit_for_each_key_and_two_more() {
+    let (_server, table) = serve();
+    let store = table.open().await;
+    store.commit(small("first", 1)).await.unwrap();
+    let before = ["dynamodb_requests", "dynamodb_write_units"].map(|name| count(&store, name));
+    let values = (0..5).map(|n| (format!("key-{n}"), Bytes::from_static(b"value")));
+    store.commit(batch("five", 2, values.collect())).await.unwrap();
+    let after = ["dynamodb_requests", "dynamodb_write_units"].map(|name| count(&store, name));
+    assert_eq!((after[0] - before[0], after[1] - before[1]), (3, 7));
+
+    // A process that ends in good order leaves a closed log: nobody waits for it.
+    store.close().await;
+    let mut follower = Follower::new(table.open().await);
+    assert_eq!(follower.news().await, ["first", "five"]);
+    assert_eq!(store.commit(small("later", 3)).await, Ok(committed(&small("later", 3))));
+    assert_eq!(follower.news().await, ["later"], "what still comes goes to another log");
+}

@@ -26,7 +26,7 @@ const ATTEMPTS_MAX: u32 = 5;
 const PAUSE_FIRST: Duration = Duration::from_millis(40);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Requests under way at once; others wait.
-const REQUESTS_MAX: usize = 256;
+const REQUESTS_MAX: usize = 128;
 
 /// Why a request failed for good.
 #[derive(Debug)]

@@ -66,10 +66,10 @@ impl Silence {
 
 impl Inner {
     pub async fn tend(&self) -> Result<(), StorageError> {
+        self.own.beat_if_due(&self.table).await?;
         for open in self.own.unsettled() {
             self.settle_own(&open).await?;
         }
-        self.own.beat_if_due(&self.table).await?;
         let silent = self.silence.for_longer_than(self.own.lease * SILENT_LEASES);
         for log in silent.into_iter().filter(|log| !self.own.is_own(&log.name)) {
             self.close_log(log).await?;

@@ -255,7 +255,10 @@ impl Storage for DynamoStore {
     }
 
     async fn close(&self) {
-        // Tells the others how far the log is settled, so that they need not look again.
-        let _ = self.tend().await;
+        let finished = self.run(|inner| async move { inner.own.finish(&inner.table).await }).await;
+        if let Err(error) = finished {
+            // Others close it when it has been silent for long enough.
+            tracing::info!("the commit log is left open: {error}");
+        }
     }
 }

@@ -135,15 +135,7 @@ impl OwnLog {
             return Ok(());
         };
         let sent = clock::elapsed();
-        // What was sent earlier and lands later must not count back.
-        let condition = "beat < :beat AND attribute_not_exists(closing)";
-        let values = vec![(":beat", item::number(log.beat))];
-        let is_kept = match table.put_if(log.to_item(), condition, values).await? {
-            Put::Done => true,
-            // The answer to the first attempt may have been lost.
-            Put::Kept(Some(found)) => Log::parse(&found)? == log,
-            Put::Kept(None) => false,
-        };
+        let is_kept = tell(table, &log).await?;
         let mut state = self.state.lock();
         if let (true, Some(current)) = (is_kept, state.current.as_mut()) {
             current.log = log;
@@ -156,6 +148,23 @@ impl OwnLog {
             state.current = None;
         }
         Ok(())
+    }
+
+    /// Closes the log, so that nobody has to wait until it is silent for long enough. Does nothing if an
+    /// entry is not settled.
+    pub async fn finish(&self, table: &Table) -> Result<(), StorageError> {
+        let _turn = self.turn.lock().await;
+        let finished =
+            |current: Current| Log { is_closing: true, is_closed: true, ..current.beat() };
+        let log = {
+            let mut state = self.state.lock();
+            let current = state.current.take_if(|current| current.open.is_empty());
+            current.map(finished)
+        };
+        match log {
+            Some(log) => tell(table, &log).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// [Beats](Self::beat) if it is time, or if more is settled.
@@ -193,6 +202,19 @@ impl OwnLog {
             current.open.remove(&sequence);
         }
     }
+}
+
+/// Brings the list of logs up to date. Answers whether the log is still open.
+async fn tell(table: &Table, log: &Log) -> Result<bool, StorageError> {
+    // What was sent earlier and lands later must not count back.
+    let condition = "beat < :beat AND attribute_not_exists(closing)";
+    let values = vec![(":beat", item::number(log.beat))];
+    Ok(match table.put_if(log.to_item(), condition, values).await? {
+        Put::Done => true,
+        // The answer to the first attempt may have been lost.
+        Put::Kept(Some(found)) => Log::parse(&found)? == *log,
+        Put::Kept(None) => false,
+    })
 }
 
 impl Current {
