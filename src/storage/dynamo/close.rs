@@ -4,7 +4,7 @@
 //! those who began: it is marked, under the condition that the writer's count still stands where it stood
 //! for three leases; each number up to the last entry is settled (a missing entry is crossed out before it
 //! lands, an id without an outcome is settled as aborted, an entry whose id had another outcome is crossed
-//! out); then it is marked as closed at that number.
+//! out); then it is listed as closed at that number, and not among the open ones any more.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use super::commit::{is_at, void};
 use super::follow;
 use super::item::{self, Item};
-use super::logs::Log;
+use super::logs::{self, Log};
 use super::names;
 use super::own::{self, Unsettled};
 use super::table::{Put, Range};
@@ -38,7 +38,7 @@ struct Heard {
 }
 
 impl Silence {
-    /// These are all logs there are.
+    /// These are all logs that are open.
     pub fn notice(&self, logs: &[Log]) {
         let now = clock::elapsed();
         let mut heard = self.heard.lock();
@@ -57,9 +57,7 @@ impl Silence {
     fn for_longer_than(&self, silence: Duration) -> Vec<Log> {
         let now = clock::elapsed();
         let heard = self.heard.lock();
-        let silent = heard
-            .values()
-            .filter(|known| !known.log.is_closed && now.saturating_sub(known.since) > silence);
+        let silent = heard.values().filter(|known| now.saturating_sub(known.since) > silence);
         silent.map(|known| known.log.clone()).collect()
     }
 }
@@ -89,10 +87,7 @@ impl Inner {
             Some(outcome) => outcome,
             // The record may still be under way, and whoever asked for the commit may ask again.
             None if *age < self.own.lease * SILENT_LEASES => return Ok(()),
-            None => match self.abort(id).await? {
-                Some(outcome) => outcome,
-                None => Item::new(),
-            },
+            None => self.abort(id).await?.unwrap_or_default(),
         };
         let log = open.entry.pk.trim_start_matches("l=");
         if !is_at(&outcome, &own::place(log, open.sequence)) {
@@ -118,9 +113,7 @@ impl Inner {
             );
         }
         let end = self.settle_entries(&log).await?;
-        let closed = Log { is_closed: true, low: end, ..closing };
-        self.table.put_if(closed.to_item(), "attribute_exists(pk)", Vec::new()).await?;
-        Ok(())
+        logs::close(&self.table, Log { low: end, ..closing }).await
     }
 
     /// Settles each number of a log up to its last entry, and answers the one behind that.

@@ -30,7 +30,7 @@ impl Inner {
 
     /// Puts the intent to commit into the log. Answers whether it is there.
     async fn announce(&self, slot: &Slot, record: &Record) -> Result<bool, StorageError> {
-        let entry = record.into_item(item::keyed(slot.entry()));
+        let entry = record.add_to(item::keyed(slot.entry()));
         let entry = item::with(entry, item::LOW, item::number(slot.low));
         match self.table.put_new(entry).await? {
             Put::Done => Ok(true),
@@ -67,7 +67,7 @@ impl Inner {
         record: &Record,
     ) -> Result<Outcome, StorageError> {
         let id = commit.version.writer.base();
-        let outcome = record.into_item(item::keyed(names::outcome(&id)));
+        let outcome = record.add_to(item::keyed(names::outcome(&id)));
         let outcome = item::with(outcome, item::AT, item::text(slot.place()));
         slot.sending(id.clone());
         let found = match self.table.put_new(outcome).await? {

@@ -28,9 +28,16 @@ impl Inner {
     ) -> Result<LogPage, StorageError> {
         let mut position = Position::decode(position)?;
         // Before any entry: what is settled now was there before it is read.
-        let logs = logs::all(&self.table).await?;
-        self.silence.notice(&logs);
-        position.marks.retain(|name, _| logs.iter().any(|log| log.name == *name));
+        let open = logs::open(&self.table).await?;
+        self.silence.notice(&open.logs);
+        let mut logs = open.logs;
+        let has_closed = position.closings != Some(open.closings);
+        if has_closed {
+            let closed = logs::closed(&self.table).await?;
+            logs.retain(|log| closed.iter().all(|closed| closed.name != log.name));
+            logs.extend(closed);
+            position.marks.retain(|name, _| logs.iter().any(|log| log.name == *name));
+        }
         let mut commits = Vec::new();
         let mut end = true;
         for log in &logs {
@@ -43,6 +50,9 @@ impl Inner {
             }
             let mark = position.marks.entry(log.name.clone()).or_default();
             end &= read_on(&self.table, log, mark, &mut commits).await?;
+        }
+        if has_closed && end {
+            position.closings = Some(open.closings);
         }
         Ok(LogPage { commits, next: position.encode()?, end })
     }

@@ -10,7 +10,8 @@
 //! | `void` | entries | it announces nothing (any more); when that was found out, in ns since the epoch |
 //! | `beat` | logs | counts, so that others see that the writer lives |
 //! | `node` | logs | the writer's address, for people |
-//! | `closing`, `closed` | logs | nothing may be added; nothing will change any more |
+//! | `closing` | logs | nothing may be added |
+//! | `closings` | `~` | counts the closings of logs |
 
 use std::collections::HashMap;
 
@@ -34,7 +35,7 @@ pub(super) const VOID: &str = "void";
 pub(super) const BEAT: &str = "beat";
 pub(super) const NODE: &str = "node";
 pub(super) const CLOSING: &str = "closing";
-pub(super) const CLOSED: &str = "closed";
+pub(super) const COUNT: &str = "closings";
 
 /// An item's key as an item.
 pub(super) fn keyed(name: Name) -> Item {

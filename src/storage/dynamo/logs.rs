@@ -1,9 +1,15 @@
-//! The list of all logs, and what it says of each.
+//! The lists of logs: those that are open, and those that are closed.
+//!
+//! Followers read the open ones each time, and the closed ones, of which there are more with each restart,
+//! only when another was closed: a count among the open ones says so. A log is first listed as closed, then
+//! counted, then taken from the open ones. So whoever reads the open ones and then the closed ones sees each
+//! log; and a follower that misses one as it is moved reads the closed ones the next time. To count twice
+//! only makes others look once more.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::item::{self, Item};
-use super::names::{LOGS, Name};
+use super::names::{CLOSED, CLOSINGS, LOGS, Name};
 use super::table::{Range, Table};
 use crate::storage::StorageError;
 
@@ -17,10 +23,17 @@ pub(super) struct Log {
     pub beat: u64,
     /// All entries before this one are settled: they are commits, or void, or gone.
     pub low: u64,
-    /// The writer was silent for too long and may add nothing more.
+    /// The writer was silent for too long, or has ended, and may add nothing more.
     pub is_closing: bool,
     /// And nothing will change any more; what lands behind `low` counts for nothing.
     pub is_closed: bool,
+}
+
+/// The open logs.
+pub(super) struct Open {
+    pub logs: Vec<Log>,
+    /// Changes when a log is closed.
+    pub closings: u64,
 }
 
 impl Log {
@@ -31,7 +44,7 @@ impl Log {
             beat: item::number_of(item, item::BEAT)?,
             low: item::number_of(item, item::LOW)?,
             is_closing: item::has(item, item::CLOSING),
-            is_closed: item::has(item, item::CLOSED),
+            is_closed: item::text_of(item, item::PK)? == CLOSED,
         })
     }
 
@@ -40,33 +53,53 @@ impl Log {
         item.insert(item::NODE.into(), item::text(&self.node));
         item.insert(item::BEAT.into(), item::number(self.beat));
         item.insert(item::LOW.into(), item::number(self.low));
-        for (attribute, is_set) in
-            [(item::CLOSING, self.is_closing), (item::CLOSED, self.is_closed)]
-        {
-            if is_set {
-                item.insert(attribute.into(), AttributeValue::Bool(true));
-            }
+        if self.is_closing {
+            item.insert(item::CLOSING.into(), AttributeValue::Bool(true));
         }
         item
     }
 
     pub fn item_name(&self) -> Name {
-        Name { pk: LOGS.to_owned(), sk: self.name.clone() }
+        let list = if self.is_closed { CLOSED } else { LOGS };
+        Name { pk: list.to_owned(), sk: self.name.clone() }
     }
 }
 
-/// All logs there are, by name.
-pub(super) async fn all(table: &Table) -> Result<Vec<Log>, StorageError> {
-    let mut logs = Vec::new();
+/// The open logs, by name. Those that are being closed may be among them.
+pub(super) async fn open(table: &Table) -> Result<Open, StorageError> {
+    let mut open = Open { logs: Vec::new(), closings: 0 };
+    for item in list(table, LOGS).await? {
+        if item::text_of(&item, item::SK)? == CLOSINGS {
+            open.closings = item::number_of(&item, item::COUNT)?;
+        } else {
+            open.logs.push(Log::parse(&item)?);
+        }
+    }
+    Ok(open)
+}
+
+/// The closed logs, by name.
+pub(super) async fn closed(table: &Table) -> Result<Vec<Log>, StorageError> {
+    list(table, CLOSED).await?.iter().map(Log::parse).collect()
+}
+
+async fn list(table: &Table, pk: &str) -> Result<Vec<Item>, StorageError> {
+    let mut items = Vec::new();
     let mut range = Range::default();
     loop {
-        let page = table.query(LOGS, &range).await?;
-        for item in &page.items {
-            logs.push(Log::parse(item)?);
-        }
+        let page = table.query(pk, &range).await?;
+        items.extend(page.items);
         if page.next.is_none() {
-            return Ok(logs);
+            return Ok(items);
         }
         range.behind = page.next;
     }
+}
+
+/// Moves a log, of which nothing will change, to the closed ones.
+pub(super) async fn close(table: &Table, log: Log) -> Result<(), StorageError> {
+    let open = log.item_name();
+    table.put(Log { is_closed: true, ..log }.to_item()).await?;
+    table.count(Name { pk: LOGS.to_owned(), sk: CLOSINGS.to_owned() }, item::COUNT).await?;
+    table.delete_all(vec![open]).await
 }

@@ -22,7 +22,7 @@
 //! # The log
 //!
 //! Each process has a log of its own, a partition in which it numbers its entries from 0. All logs are
-//! listed in one partition. Nothing in this depends on a clock that is set right, nor on how long
+//! listed (`logs.rs`). Nothing in this depends on a clock that is set right, nor on how long
 //! requests are under way: a position says for each log which numbers were seen, and a number that is
 //! missing stays wanted until it is known not to come.
 //!
@@ -46,8 +46,8 @@
 //!
 //! It leaves entries that nobody settles. Each process *beats* every few seconds: it counts up in the list.
 //! Whoever sees the count of another stand still for three leases closes that log (`close.rs`): it marks
-//! it, under the condition that the count is still the same, settles all entries, and sets low to the end.
-//! What lands behind that is no part of the log.
+//! it, under the condition that the count is still the same, settles all entries, and lists it as closed at
+//! its end. What lands behind that is no part of the log. A process that ends in good order closes its own.
 //!
 //! The writer may be alive, only slow. So before it sends a record it makes sure that its last confirmed
 //! beat was *sent* within the last lease, and its entry was confirmed before. Suppose that holds at time t,

@@ -7,7 +7,9 @@
 //! | `o=<base id>` | `outcome` | the outcome of an id |
 //! | `o=<base id>` | `record/<version>/<n>` | a part of a commit record that is too large for its items |
 //! | `l=<log>` | `<sequence>` | an entry of the log of one writer |
-//! | `logs` | `<log>` | that this log exists, and how far it is settled |
+//! | `logs` | `<log>` | that this log is open, and how far it is settled |
+//! | `logs` | `~` | a count that changes whenever a log is closed |
+//! | `closed` | `<log>` | that this log is closed, and where it ends |
 //!
 //! A version is written as its timestamp in 16 hexadecimal digits, `-`, and its writer, so that the sort
 //! key orders versions as they supersede each other. A user key of more than [`PLAIN_BYTES_MAX`] bytes
@@ -28,8 +30,12 @@ pub(super) struct Name {
     pub sk: String,
 }
 
-/// The partition of all logs' descriptions.
+/// The partition of the descriptions of open logs.
 pub(super) const LOGS: &str = "logs";
+/// The partition of the descriptions of closed logs.
+pub(super) const CLOSED: &str = "closed";
+/// The sort key of the count of closings, among the open logs.
+pub(super) const CLOSINGS: &str = "~";
 /// The sort key of an outcome.
 pub(super) const OUTCOME: &str = "outcome";
 
@@ -40,7 +46,7 @@ pub(super) enum Kind {
     Chunk,
     Outcome,
     Entry,
-    Logs,
+    Closed,
     /// Not ours.
     Other,
 }
@@ -52,7 +58,7 @@ impl Kind {
             [b'c', b'=' | b'~', ..] => Self::Chunk,
             [b'o', b'=', ..] => Self::Outcome,
             [b'l', b'=', ..] => Self::Entry,
-            b"logs" => Self::Logs,
+            b"closed" => Self::Closed,
             _ => Self::Other,
         }
     }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::clock;
 use super::item;
-use super::logs::Log;
+use super::logs::{self, Log};
 use super::names;
 use super::table::{Put, Table};
 use crate::storage::StorageError;
@@ -154,16 +154,15 @@ impl OwnLog {
     /// entry is not settled.
     pub async fn finish(&self, table: &Table) -> Result<(), StorageError> {
         let _turn = self.turn.lock().await;
-        let finished =
-            |current: Current| Log { is_closing: true, is_closed: true, ..current.beat() };
+        let finished = |current: Current| Log { is_closing: true, ..current.beat() };
         let log = {
             let mut state = self.state.lock();
             let current = state.current.take_if(|current| current.open.is_empty());
             current.map(finished)
         };
         match log {
-            Some(log) => tell(table, &log).await.map(drop),
-            None => Ok(()),
+            Some(log) if tell(table, &log).await? => logs::close(table, log).await,
+            _ => Ok(()),
         }
     }
 

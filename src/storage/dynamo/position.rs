@@ -9,6 +9,8 @@ use crate::storage::{LogPosition, StorageError};
 /// How far each log was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Position {
+    /// The closed logs were read when this was the count of closings.
+    pub closings: Option<u64>,
     pub marks: BTreeMap<String, Mark>,
 }
 

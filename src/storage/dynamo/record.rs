@@ -70,7 +70,7 @@ impl Record {
     }
 
     /// `item` with the record, or with where it is.
-    pub fn into_item(&self, item: Item) -> Item {
+    pub fn add_to(&self, item: Item) -> Item {
         if self.bytes.len() <= RECORD_HERE_MAX {
             return item::with(item, item::BYTES, item::bytes(self.bytes.clone()));
         }

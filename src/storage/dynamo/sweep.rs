@@ -68,7 +68,7 @@ impl Inner {
         self.sweep_parts(sweep, of(Kind::Chunk), &mut swept).await?;
         self.sweep_outcomes(sweep, of(Kind::Outcome), &mut swept).await?;
         self.sweep_entries(sweep, of(Kind::Entry)).await?;
-        self.sweep_logs(of(Kind::Logs)).await?;
+        self.sweep_logs(of(Kind::Closed)).await?;
         swept.end = page.next.is_none();
         cursor.newest = newest.filter(|_| !swept.end);
         cursor.behind = page.next;
@@ -232,12 +232,10 @@ impl Inner {
     async fn sweep_logs(&self, logs: Vec<Item>) -> Result<(), StorageError> {
         for item in logs {
             let log = Log::parse(&item)?;
-            if log.is_closed {
-                let first = Range { limit: Some(1), ..Range::default() };
-                let first = self.table.query(&names::log(&log.name), &first).await?;
-                if first.items.is_empty() {
-                    self.table.delete_all(vec![log.item_name()]).await?;
-                }
+            let first = Range { limit: Some(1), ..Range::default() };
+            let first = self.table.query(&names::log(&log.name), &first).await?;
+            if first.items.is_empty() {
+                self.table.delete_all(vec![log.item_name()]).await?;
             }
         }
         Ok(())

@@ -129,6 +129,21 @@ impl Table {
         }
     }
 
+    /// Counts up an attribute of an item; more than once if an answer is lost.
+    pub async fn count(&self, name: Name, attribute: &str) -> Result<(), StorageError> {
+        let request = self
+            .client
+            .update_item()
+            .table_name(&self.name)
+            .set_key(Some(item::keyed(name)))
+            .update_expression(format!("ADD {attribute} :one"))
+            .expression_attribute_values(":one", item::number(1))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let done = self.caller.call(0, || request.clone().send()).await?;
+        self.caller.wrote(&done.consumed_capacity);
+        Ok(())
+    }
+
     /// Writes all of these items, whatever is there. All of them are different.
     pub async fn put_all(&self, items: Vec<Item>) -> Result<(), StorageError> {
         let write = |item: Item| {
