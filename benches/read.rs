@@ -55,7 +55,7 @@ impl World {
     fn reads(&self, count: usize) -> ReadSet {
         let mut reads = ReadSet::new(&FixedState::with_seed(1));
         for key in self.keys.iter().step_by(self.cowritten).take(count) {
-            if let Some(newest) = self.index.versions(key).last() {
+            if let Some(newest) = self.index.known(key).versions.last() {
                 reads.pin_committed(key.clone(), newest.clone());
             }
         }
@@ -107,7 +107,7 @@ fn read_world(
 }
 
 fn choose(index: &VersionIndex, key: &Key, reads: &ReadSet) -> Choice {
-    black_box(ReadAtomic.choose(key, index.versions(key), reads))
+    black_box(ReadAtomic.choose(key, index.known(key), reads))
 }
 
 /// A new commit into an index that has `versions` of each of its keys already.

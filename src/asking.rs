@@ -19,6 +19,10 @@ pub async fn answer(store: Arc<dyn Storage>, ask: Ask) -> StoreResult {
             let each = values.iter().map(|(key, lattice, value)| store.merge(key, *lattice, value));
             StoreResult::Merged(join_all(each).await)
         }
+        Ask::Heads(keys) => StoreResult::Heads(store.heads(&keys).await),
+        Ask::SetHeads(newest) => StoreResult::Done(store.set_heads(&newest).await),
+        Ask::Collect(garbage) => StoreResult::Done(store.collect(&garbage).await),
+        Ask::Sweep(sweep) => StoreResult::Swept(store.sweep(&sweep).await),
         Ask::Publish { key, version, value } => {
             StoreResult::Published(store.publish(&key, &version, &value).await)
         }

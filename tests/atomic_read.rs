@@ -93,7 +93,7 @@ impl Run {
         let writer = AttemptId::parse(&format!("t{}", self.model.commits.len())).expect("valid");
         let version = Version { timestamp: Timestamp(timestamp), writer };
         let written = keys.iter().map(|&number| {
-            let fresh = fresh_marks && self.index.versions(&key(number)).is_empty();
+            let fresh = fresh_marks && self.index.known(&key(number)).versions.is_empty();
             WrittenKey { key: key(number), fresh }
         });
         let commit = Arc::new(Commit::new(version, written.collect(), "node".into()));
@@ -113,7 +113,7 @@ impl Run {
             self.model.reads.remove(&number);
         }
         let allowed = self.model.allowed(number);
-        let choice = ReadAtomic.choose(&asked, self.index.versions(&asked), &self.reads);
+        let choice = ReadAtomic.choose(&asked, self.index.known(&asked), &self.reads);
         match choice {
             Choice::Committed(commit) => {
                 let chosen =
@@ -135,7 +135,10 @@ impl Run {
             }
             Choice::NoFit => {
                 prop_assert!(allowed.is_empty(), "a version fits: {allowed:?}");
-                prop_assert!(!self.index.versions(&asked).is_empty(), "nothing is known of it");
+                prop_assert!(
+                    !self.index.known(&asked).versions.is_empty(),
+                    "nothing is known of it"
+                );
             }
         }
         Ok(())
@@ -171,7 +174,7 @@ proptest! {
         }
         for number in order {
             let asked = key(number);
-            let choice = ReadAtomic.choose(&asked, run.index.versions(&asked), &run.reads);
+            let choice = ReadAtomic.choose(&asked, run.index.known(&asked), &run.reads);
             match choice {
                 Choice::Committed(commit) => {
                     // With nothing committing in between, that is the newest of each key.
@@ -212,6 +215,6 @@ fn without_that_knowledge_the_transaction_cannot_go_on() {
     run.read(0).expect("k0 at 5");
     run.commit(7, &[0, 1], false);
     let asked = key(1);
-    let choice = ReadAtomic.choose(&asked, run.index.versions(&asked), &run.reads);
+    let choice = ReadAtomic.choose(&asked, run.index.known(&asked), &run.reads);
     assert!(matches!(choice, Choice::NoFit), "{choice:?}");
 }

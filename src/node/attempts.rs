@@ -5,6 +5,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 
 use super::collect::Prepare;
+use super::epochs::Epochs;
 use super::event::Ticket;
 use super::peer::Origin;
 use super::travel::Travel;
@@ -26,6 +27,8 @@ pub(super) struct Attempt {
     pub(super) is_original: bool,
     /// Where else it has been.
     pub(super) travel: Travel,
+    /// In which epoch it began.
+    pub(super) epoch: u64,
 }
 
 /// How far an attempt is.
@@ -91,6 +94,7 @@ pub(super) struct Attempts {
     /// Ids at which an attempt is about to begin: how many times their outcome is being looked up.
     opening: Map<BaseId, usize>,
     buffered_bytes: usize,
+    pub(super) epochs: Epochs,
 }
 
 impl Attempts {
@@ -100,10 +104,12 @@ impl Attempts {
             current: Map::with_hasher(hasher.clone()),
             opening: Map::with_hasher(hasher.clone()),
             buffered_bytes: 0,
+            epochs: Epochs::default(),
         }
     }
 
-    pub(super) fn insert(&mut self, id: AttemptId, attempt: Attempt) {
+    pub(super) fn insert(&mut self, id: AttemptId, mut attempt: Attempt) {
+        attempt.epoch = self.epochs.enter();
         self.buffered_bytes += attempt.writes.bytes();
         // One that comes from another node does not speak for the id if another began here.
         self.current.entry(id.base()).or_insert_with(|| id.clone());
@@ -175,12 +181,20 @@ impl Attempts {
 
     pub(super) fn remove(&mut self, id: &AttemptId) -> Option<Attempt> {
         let attempt = self.running.remove(id)?;
+        self.epochs.leave(attempt.epoch);
         self.buffered_bytes -= attempt.writes.bytes() + attempt.held_bytes;
         let base = id.base();
         if self.current.get(&base) == Some(id) {
             self.current.remove(&base);
         }
         Some(attempt)
+    }
+
+    /// How long the oldest one has been running, in milliseconds.
+    pub(super) fn oldest_ms(&self, now: Duration) -> u64 {
+        let oldest = self.running.values().map(|attempt| attempt.begun).min();
+        let age = oldest.map_or(Duration::ZERO, |begun| now.saturating_sub(begun));
+        u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn len(&self) -> usize {

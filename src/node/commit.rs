@@ -101,7 +101,7 @@ impl Node {
         let mut keys = Vec::new();
         let mut values = Vec::new();
         for (key, value) in writes {
-            let fresh = self.index.versions(&key).is_empty();
+            let fresh = self.index.is_new(&key);
             keys.push(WrittenKey { key, fresh });
             values.push(value);
         }
@@ -122,7 +122,11 @@ impl Node {
         let others = self.attempts.get(txn).map(|a| a.travel.others()).unwrap_or_default();
         let waiters = self.forget_attempt(txn);
         match &outcome {
-            Outcome::Committed(commit) if *commit == batch.commit => {
+            Outcome::Committed(commit) if commit.version == batch.commit.version => {
+                if commit.keys.is_empty() {
+                    // Others have superseded all of it by now.
+                    batch.commit.keys.iter().for_each(|w| self.index.mistrust(&w.key));
+                }
                 let place = Some((self.config.origin(), self.tell(turn, &batch.commit)));
                 let token = Token { attempt: txn.clone(), place };
                 self.ended.decide(base, Decided::Committed(Some(token)));
@@ -284,7 +288,27 @@ impl Node {
         let spent = turn.now.elapsed.saturating_sub(asked.at);
         let within = Some(self.config.outcome_within.saturating_sub(spent));
         let purpose = Purpose::Settle { asked, attempt: txn.clone() };
-        self.ask(turn, Ask::SettleAborted(base), purpose, within);
+        // An outcome may have been there and be forgotten.
+        let is_open = !self.is_too_old(turn, &base);
+        let ask = if is_open { Ask::SettleAborted(base) } else { Ask::Outcome(base) };
+        self.ask(turn, ask, purpose, within);
+    }
+
+    /// The outcome of an id that is too old to be decided now.
+    pub(super) fn old_outcome(
+        &mut self,
+        turn: &mut Turn<'_>,
+        asked: Asked,
+        txn: &AttemptId,
+        outcome: Option<Outcome>,
+    ) {
+        match outcome {
+            Some(outcome) => self.settled(turn, asked, txn, &outcome),
+            None => {
+                let why = Refusal::TooOld(self.config.retry_window);
+                turn.reply(asked.ticket, Answer::Undecided { id: txn.to_string(), why });
+            }
+        }
     }
 
     pub(super) fn settled(

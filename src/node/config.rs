@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::peer::Origin;
+use crate::storage::{Share, Sweep};
+use crate::txn::Timestamp;
 
 /// Limits and names of one node.
 #[derive(Debug, Clone)]
@@ -48,12 +50,41 @@ pub struct NodeConfig {
     pub cache_bytes_max: u64,
     /// How many ended attempts are remembered.
     pub ended_max: usize,
+    /// The store collects garbage, and finds the newest versions of keys.
+    pub collects: bool,
+    /// About how many keys the version index holds.
+    pub index_keys_max: usize,
+    /// How often garbage is looked for.
+    pub collect_each: Duration,
+    /// How long the store is left alone after it was looked through for garbage.
+    pub sweep_each: Duration,
+    /// Entries of the store that are looked at in one go.
+    pub sweep_entries: usize,
+    /// Values whose commit has not come after this time are deleted. Longer than a transaction may live.
+    pub orphans_after: Duration,
 }
 
 impl NodeConfig {
     /// Who this node is to others.
     pub(super) fn origin(&self) -> Origin {
         Origin { node: self.address.clone(), incarnation: self.incarnation.clone() }
+    }
+
+    /// What may be deleted at this time.
+    pub(super) fn sweep(&self, wall_ns: u64, share: Share) -> Sweep {
+        let before = |age: Duration| {
+            let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+            Timestamp(wall_ns.saturating_sub(age))
+        };
+        Sweep {
+            // Whoever runs by then began when all knew of it; clocks may differ.
+            superseded_before: before(self.lifetime_max + self.clock_bound),
+            // Twice, so that a clock that is wrong by less than the window opens no id again.
+            outcomes_before: before(self.retry_window * 2),
+            orphans_before: before(self.orphans_after + self.clock_bound),
+            share,
+            entries_max: self.sweep_entries,
+        }
     }
 }
 
@@ -80,6 +111,12 @@ impl Default for NodeConfig {
             txn_max: 250_000,
             cache_bytes_max: 256 << 20,
             ended_max: 100_000,
+            collects: false,
+            index_keys_max: 10_000_000,
+            collect_each: Duration::from_secs(1),
+            sweep_each: Duration::from_secs(600),
+            sweep_entries: 10_000,
+            orphans_after: Duration::from_secs(3600),
         }
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::event::{OpId, Ticket};
 use super::peer::{Address, PeerMessage, Token};
 use super::refusal::Refusal;
-use crate::storage::{CommitBatch, LatticeType};
+use crate::storage::{CommitBatch, Garbage, LatticeType, Sweep};
 use crate::txn::{AttemptId, BaseId, Commit, Key, Version};
 
 /// Something for the driver to do, in the order given.
@@ -64,6 +64,14 @@ pub enum Ask {
     Plain(Vec<Key>),
     /// Merge values into plain keys.
     Merge(Vec<(Key, LatticeType, Bytes)>),
+    /// Look up the newest versions of keys.
+    Heads(Vec<Key>),
+    /// Make sure that these are found as the newest versions.
+    SetHeads(Vec<(Key, Arc<Commit>)>),
+    /// Delete versions that nobody needs.
+    Collect(Arc<Garbage>),
+    /// Look through a part of the store for what is old.
+    Sweep(Sweep),
     /// Publish a committed value under its plain key.
     Publish {
         /// The key.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::peer::{Address, PeerMessage, Token};
-use crate::storage::{LatticeType, PlainValue, StorageError};
+use crate::storage::{LatticeType, PlainValue, StorageError, Swept};
 use crate::txn::{AttemptId, BaseId, Commit, Key, Outcome};
 
 /// The time at which an event is handled. The node has no clock of its own.
@@ -98,6 +98,10 @@ pub enum Event {
     },
     /// Commits of others were found in the store.
     Learned(Vec<Arc<Commit>>),
+    /// The driver begins to look through the store's log for what others committed.
+    LogIsBeingRead,
+    /// It has come to the end, and has handed in all that it found.
+    LogWasRead,
     /// These are all nodes from here on; this one may be among them.
     Members(Vec<Address>),
     /// These are told of all commits, too, and are no nodes.
@@ -131,6 +135,12 @@ pub enum StoreResult {
     Plain(Result<Vec<Option<PlainValue>>, StorageError>),
     /// Of [`Ask::Merge`](super::Ask::Merge), one result per value.
     Merged(Vec<Result<(), StorageError>>),
+    /// Of [`Ask::Heads`](super::Ask::Heads), one for each key.
+    Heads(Result<Vec<Option<Arc<Commit>>>, StorageError>),
+    /// Of [`Ask::SetHeads`](super::Ask::SetHeads) and [`Ask::Collect`](super::Ask::Collect).
+    Done(Result<(), StorageError>),
+    /// Of [`Ask::Sweep`](super::Ask::Sweep).
+    Swept(Result<Swept, StorageError>),
     /// Of [`Ask::Publish`](super::Ask::Publish).
     Published(Result<(), StorageError>),
 }

@@ -15,6 +15,8 @@ impl Node {
                 Timer::Waiter(id, ticket) => self.stop_waiting(turn, &id, ticket),
                 Timer::Quarantine => self.review_quarantine(turn),
                 Timer::Gossip => self.gossip(turn),
+                Timer::Collect => self.look_for_garbage(turn),
+                Timer::CollectPart => self.drop_more(turn),
                 Timer::Heartbeat => self.heartbeat(turn),
                 Timer::CallAgain(number) => self.call_again(turn, number),
                 Timer::CallDeadline(number) => self.call_unanswered(turn, number),

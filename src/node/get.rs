@@ -28,7 +28,27 @@ pub(super) struct Get {
     pub(super) elsewhere: Map<Key, Bytes>,
     /// What stands under the plain names that were looked up.
     plain: Map<Key, Option<PlainValue>>,
+    /// Keys of which the store was asked for the newest version, with the answer: the index may have
+    /// forgotten it since.
+    pub(super) headed: Map<Key, Option<Arc<Commit>>>,
+    /// Those of them of which it cannot be read yet.
+    pub(super) unreadable: Vec<Key>,
+    /// How often a version that was chosen turned out to be gone.
+    tries: u32,
 }
+
+/// A get that has chosen, and waits for values.
+#[derive(Debug)]
+pub(super) struct Reading {
+    ticket: Ticket,
+    txn: Option<AttemptId>,
+    /// Of a get without a transaction: its keys, so that it can choose again.
+    keys: Vec<Key>,
+    tries: u32,
+}
+
+/// A get without a transaction chooses again so often, if what it has chosen is gone.
+const TRIES_MAX: u32 = 3;
 
 /// What the reads of one get come to.
 enum Chosen {
@@ -40,6 +60,8 @@ enum Chosen {
 
 /// Why a get cannot be answered from what is known.
 enum Stop {
+    /// The newest versions of these must be looked up first.
+    LookUpHeads(Vec<Key>),
     /// These plain names must be looked up first.
     LookUp(Vec<Key>),
     /// These were written on other nodes, which must be asked first.
@@ -66,14 +88,27 @@ impl Node {
                 attempt.travel.steps += 1;
             }
         }
-        let plain = Map::with_hasher(self.hasher.clone());
-        let elsewhere = Map::with_hasher(self.hasher.clone());
-        let get = Get { ticket, txn, keys, elsewhere, plain };
-        self.choose(turn, get);
+        self.choose(turn, self.new_get(ticket, txn, keys, 0));
+    }
+
+    fn new_get(&self, ticket: Ticket, txn: Option<AttemptId>, keys: Vec<Key>, tries: u32) -> Get {
+        Get {
+            ticket,
+            txn,
+            keys,
+            elsewhere: Map::with_hasher(self.hasher.clone()),
+            plain: Map::with_hasher(self.hasher.clone()),
+            headed: Map::with_hasher(self.hasher.clone()),
+            unreadable: Vec::new(),
+            tries,
+        }
     }
 
     /// Chooses for all keys, or finds out what has to be looked up before.
     pub(super) fn choose(&mut self, turn: &mut Turn<'_>, mut get: Get) {
+        for (key, head) in &get.headed {
+            head.iter().for_each(|commit| self.index.remember(key, commit));
+        }
         let chosen = match get.txn.clone() {
             Some(txn) => {
                 if let Err(why) = self.use_attempt(turn, &txn) {
@@ -105,6 +140,7 @@ impl Node {
         };
         match chosen {
             Ok(chosen) => self.fetch(turn, get, chosen),
+            Err(Stop::LookUpHeads(keys)) => self.look_up_heads(turn, get, keys),
             Err(Stop::LookUp(keys)) => {
                 let within = Some(self.config.request_within);
                 self.ask(turn, Ask::Plain(keys), Purpose::Plain { get }, within);
@@ -144,6 +180,13 @@ impl Node {
         if !ask.is_empty() {
             return Err(Stop::Ask(ask));
         }
+        if let Some(key) = get.unreadable.first() {
+            return Err(Stop::Abort(Refusal::NoFit(key.clone())));
+        }
+        let heads = self.heads_wanted(turn, get, reads);
+        if !heads.is_empty() {
+            return Err(Stop::LookUpHeads(heads));
+        }
         let mut chosen = Vec::with_capacity(get.keys.len());
         let mut look_up = Vec::new();
         for key in &get.keys {
@@ -152,12 +195,16 @@ impl Node {
                 chosen.push(Chosen::Here(ReadValue { value: Some(value), source }));
                 continue;
             }
-            match self.consistency.choose(key, self.index.versions(key), reads) {
+            match self.consistency.choose(key, self.index.known(key), reads) {
                 Choice::Committed(commit) => {
                     if self.consistency.binds_reads() {
                         reads.pin_committed(key.clone(), commit.clone());
                     }
                     chosen.push(Chosen::Version(commit));
+                }
+                // It has a value, which cannot be read yet, and perhaps took the place of one that could.
+                Choice::NoCommitted if reads.pinned(key).is_none() && self.is_kept_aside(key) => {
+                    return Err(Stop::Abort(Refusal::NoFit(key.clone())));
                 }
                 Choice::NoCommitted if self.must_look_up(turn, key, get, reads) => {
                     look_up.push(key.clone());
@@ -173,6 +220,20 @@ impl Node {
             }
         }
         if look_up.is_empty() { Ok(chosen) } else { Err(Stop::LookUp(look_up)) }
+    }
+
+    /// Keys of which this node may not know the newest version.
+    fn heads_wanted(&self, turn: &Turn<'_>, get: &Get, reads: &ReadSet) -> Vec<Key> {
+        let is_wanted = |key: &&Key| {
+            self.lacks_head(turn, key)
+                && !get.headed.contains_key(*key)
+                && reads.pinned(key).is_none()
+                && self.own_write(get, key).is_none()
+        };
+        let mut wanted: Vec<_> = get.keys.iter().filter(is_wanted).cloned().collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted
     }
 
     fn own_write(&self, get: &Get, key: &Key) -> Option<Bytes> {
@@ -272,7 +333,10 @@ impl Node {
         if holes.is_empty() {
             return turn.reply(get.ticket, Answer::Values(values));
         }
-        let purpose = Purpose::Values { ticket: get.ticket, txn: get.txn, values, holes };
+        let Get { ticket, txn, tries, .. } = get;
+        let keys = if txn.is_none() { get.keys } else { Vec::new() };
+        let purpose =
+            Purpose::Values { reading: Reading { ticket, txn, keys, tries }, values, holes };
         self.ask(turn, Ask::Versions(wanted), purpose, Some(self.config.request_within));
     }
 
@@ -280,25 +344,47 @@ impl Node {
     pub(super) fn values_fetched(
         &mut self,
         turn: &mut Turn<'_>,
-        ticket: Ticket,
-        txn: Option<AttemptId>,
+        reading: Reading,
         mut values: Vec<ReadValue>,
         fetched: Vec<(usize, Key, Version, Option<Bytes>)>,
     ) {
         for (hole, key, version, value) in fetched {
-            let Some(value) = value else {
-                let why = Refusal::Collected(key);
-                if let Some(txn) = &txn {
-                    self.end_aborted(turn, txn, why.clone());
-                }
-                return turn.reply(ticket, Answer::Refused(why));
-            };
+            let Some(value) = value else { return self.found_gone(turn, reading, key) };
             self.values.insert(key, version, value.clone());
             if let Some(slot) = values.get_mut(hole) {
                 slot.value = Some(value);
             }
         }
-        turn.reply(ticket, Answer::Values(values));
+        turn.reply(reading.ticket, Answer::Values(values));
+    }
+
+    /// A version that was chosen is gone: there is a newer one. A transaction has to begin anew; a get on
+    /// its own just chooses again.
+    fn found_gone(&mut self, turn: &mut Turn<'_>, reading: Reading, key: Key) {
+        self.is_gone(&key);
+        let Reading { ticket, txn, keys, tries } = reading;
+        let why = Refusal::Collected(key);
+        match txn {
+            None if tries < TRIES_MAX => {
+                self.choose(turn, self.new_get(ticket, None, keys, tries + 1));
+            }
+            None => turn.reply(ticket, Answer::Refused(why)),
+            Some(txn) => {
+                // One that is over by now needs nothing any more.
+                self.garbage.counts_mut().gone += u64::from(self.attempts.get(&txn).is_some());
+                self.end_aborted(turn, &txn, why.clone());
+                turn.reply(ticket, Answer::Refused(why));
+            }
+        }
+    }
+
+    pub(super) fn reading_failed(
+        &self,
+        turn: &mut Turn<'_>,
+        reading: &Reading,
+        error: Option<StorageError>,
+    ) {
+        self.get_failed(turn, reading.ticket, error);
     }
 
     pub(super) fn get_failed(

@@ -17,12 +17,16 @@ mod commit;
 mod config;
 mod effect;
 mod ended;
+mod epochs;
 mod event;
 mod expire;
 mod forward;
+mod garbage;
 mod get;
 mod gossip;
+mod grace;
 mod handover;
+mod heads;
 mod merge;
 mod ops;
 mod over;
@@ -50,8 +54,12 @@ use crate::txn::{AttemptId, Commit, Consistency, HybridClock, IdSource, Key, Map
 use attempts::{Attempts, Phase, Waiter};
 use calls::Calls;
 use ended::{Decided, Ended};
+use garbage::Collector;
+pub use garbage::GarbageCounts;
 use gossip::Gossip;
 pub use gossip::GossipCounts;
+use grace::Graces;
+use heads::Heads;
 use ops::{Op, Ops, Purpose};
 use query::Asking;
 use session::Waiting;
@@ -63,8 +71,8 @@ pub use effect::{Answer, Ask, Effect, End, ReadValue, Source};
 use event::Asked;
 pub use event::{Event, Now, OpId, StoreResult, Ticket};
 pub use peer::{
-    Address, Batch, Collect, Collected, Forward, Forwarded, Found, HandOver, HandedOver, Holder,
-    Origin, Over, PeerMessage, Queried, Query, Resend, Token, View, Visit,
+    Address, Batch, Collect, Collected, Forward, Forwarded, Found, Grace, Graced, HandOver,
+    HandedOver, Holder, Origin, Over, PeerMessage, Queried, Query, Resend, Token, View, Visit,
 };
 pub use refusal::{Advice, Refusal};
 
@@ -78,7 +86,9 @@ pub struct Node {
     /// Every commit that is durable and was learned of. Nothing else is ever readable.
     index: VersionIndex,
     values: Values,
+    /// Plain names under which nothing stood.
     absent: Absent,
+    heads: Heads,
     attempts: Attempts,
     ended: Ended,
     ops: Ops,
@@ -89,13 +99,21 @@ pub struct Node {
     peer_tickets: Map<Ticket, Forward>,
     timers: Timers<Timer>,
     gossip: Gossip,
+    graces: Graces,
+    garbage: Collector,
     /// Commits of other nodes that are too far ahead of this node's clock.
     quarantined: Vec<Arc<Commit>>,
     draining: bool,
     /// When the last event was handled.
     elapsed: Duration,
+    /// When the last look through the store's log began that came to its end.
+    log_read: Option<Duration>,
+    /// When the present one began.
+    log_reading: Option<Duration>,
     /// The first event was handled.
     has_begun: bool,
+    /// When.
+    begun: Duration,
 }
 
 /// One call of [`Node::handle`]: when it happens and what comes of it.
@@ -137,6 +155,10 @@ pub struct Status {
     pub members_live: usize,
     /// What was said between nodes about commits.
     pub gossip: GossipCounts,
+    /// What was forgotten.
+    pub garbage: GarbageCounts,
+    /// How long the oldest running attempt has been running, in milliseconds.
+    pub oldest_transaction_ms: u64,
     /// Other nodes that told of their commits.
     pub heard: Vec<HeardStatus>,
 }
@@ -167,6 +189,7 @@ impl Node {
             index: VersionIndex::new(hasher),
             values: Values::new(config.cache_bytes_max, hasher),
             absent: Absent::new(config.absent_for, hasher),
+            heads: Heads::new(config.absent_for, hasher),
             attempts: Attempts::new(hasher),
             ended: Ended::new(config.ended_max, hasher),
             ops: Ops::new(hasher),
@@ -175,10 +198,15 @@ impl Node {
             peer_tickets: Map::with_hasher(hasher.clone()),
             timers: Timers::default(),
             gossip: Gossip::new(Vec::new(), hasher),
+            graces: Graces::default(),
+            garbage: Collector::default(),
             quarantined: Vec::new(),
             draining: false,
             elapsed: Duration::ZERO,
+            log_read: None,
+            log_reading: None,
             has_begun: false,
+            begun: Duration::ZERO,
             config,
             consistency,
             hasher: hasher.clone(),
@@ -189,14 +217,15 @@ impl Node {
     pub fn handle(&mut self, now: Now, event: Event, effects: &mut Vec<Effect>) {
         let turn = &mut Turn { now, effects };
         if !self.has_begun {
-            self.has_begun = true;
+            (self.has_begun, self.begun) = (true, now.elapsed);
             self.watch_quarantine(turn);
         }
         self.start_gossip(turn);
+        self.start_collecting(turn);
         match event {
             // A node of which nobody asks anything says that it is there, too.
             Event::Members(members) => {
-                self.set_members(members);
+                self.set_members(turn, members);
                 self.start_gossip(turn);
             }
             Event::Listeners(listeners) => {
@@ -221,11 +250,15 @@ impl Node {
             }
             Event::Merge { ticket, values } => self.merge(turn, ticket, values),
             Event::Learned(commits) => commits.iter().for_each(|c| self.learn(turn, c)),
+            Event::LogIsBeingRead => self.log_is_being_read(turn),
+            Event::LogWasRead => self.log_was_read(),
             Event::Stored { op, result } => self.stored(turn, op, result),
             Event::Tick => {}
             Event::Drain => self.draining = true,
         }
         self.expire(turn);
+        self.make_room(turn);
+        self.answer_graces(turn);
         self.answer_peers(turn);
         self.elapsed = now.elapsed;
     }
@@ -236,6 +269,8 @@ impl Node {
             PeerMessage::Commits(batch) => self.heard_commits(turn, batch),
             PeerMessage::Resend(resend) => self.resend(turn, &resend),
             PeerMessage::Found(found) => self.heard_found(turn, found),
+            PeerMessage::Grace(ask) => self.grace_asked(turn, ask),
+            PeerMessage::Graced(answer) => self.graced(&answer),
             PeerMessage::HandOver(asked) => self.hand_over(turn, asked),
             PeerMessage::HandedOver(answer) => self.handed_over(turn, answer),
             PeerMessage::Query(asked) => self.query(turn, asked),
@@ -255,7 +290,7 @@ impl Node {
 
     /// Nothing runs and nothing is asked of the store or of other nodes.
     pub fn is_idle(&self) -> bool {
-        self.attempts.len() == 0 && self.ops.len() == 0 && self.calls.len() == 0
+        self.attempts.len() == 0 && !self.ops.are_urgent() && self.calls.len() == 0
     }
 
     /// User keys of which a value is in memory, each once.
@@ -276,8 +311,10 @@ impl Node {
             quarantined: self.quarantined.len(),
             commits_told: self.gossip.told(),
             members: self.gossip.members(),
-            members_live: self.gossip.live_members(self.elapsed, self.config.gossip_each),
+            members_live: self.gossip.members_live(self.elapsed, self.config.gossip_each).len(),
             gossip: self.gossip.counts(),
+            garbage: self.garbage.counts(),
+            oldest_transaction_ms: self.attempts.oldest_ms(self.elapsed),
             heard: self.gossip.heard_status(self.elapsed),
         }
     }

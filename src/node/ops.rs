@@ -6,7 +6,7 @@ use foldhash::fast::FixedState;
 
 use super::effect::{Ask, ReadValue};
 use super::event::{Asked, OpId, Ticket};
-use super::get::Get;
+use super::get::{Get, Reading};
 use super::refusal::Refusal;
 use super::session::Waiting;
 use crate::storage::StorageError;
@@ -41,15 +41,35 @@ pub(super) enum Purpose {
     /// To begin when a commit of another node can be read.
     Session { waiting: Waiting },
     /// To begin an attempt at an id that a client brought.
-    Start { ticket: Ticket, base: BaseId },
+    Start { ticket: Ticket, base: BaseId, at: Duration },
     /// To find foreign values for a get.
     Plain { get: Get },
     /// To fetch the values that a get has chosen.
-    Values { ticket: Ticket, txn: Option<AttemptId>, values: Vec<ReadValue>, holes: Vec<usize> },
+    Values { reading: Reading, values: Vec<ReadValue>, holes: Vec<usize> },
     /// To merge values of other lattices.
     Merge { ticket: Ticket },
+    /// To find the newest versions of keys for a get.
+    Heads { get: Get },
+    /// To delete garbage.
+    Collect,
+    /// To look for garbage.
+    Sweep,
+    /// To make room in the index.
+    Evict,
     /// Nobody waits.
     Publish,
+}
+
+impl Purpose {
+    /// When the outcome was asked for, if somebody is to be told of it.
+    pub(super) fn asked_at(&self) -> Option<Duration> {
+        match self {
+            Self::Settle { asked, .. } => Some(asked.at),
+            Self::Session { waiting } => Some(waiting.asked.at),
+            Self::Start { at, .. } => Some(*at),
+            _ => None,
+        }
+    }
 }
 
 impl Op {
@@ -97,5 +117,12 @@ impl Ops {
 
     pub(super) fn len(&self) -> usize {
         self.open.len()
+    }
+
+    /// Whether somebody waits for any of them, or something is to be written.
+    pub(super) fn are_urgent(&self) -> bool {
+        let is_upkeep =
+            |op: &Op| matches!(op.purpose, Purpose::Collect | Purpose::Sweep | Purpose::Evict);
+        self.open.values().any(|op| !is_upkeep(op))
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::txn::{AttemptId, Commit, Key, Pinned};
+use crate::txn::{AttemptId, Commit, Key, Pinned, Timestamp};
 
 /// How a node is called: `IP`, or `IP:OFFSET`. An answer may also go to an endpoint.
 pub type Address = Arc<str>;
@@ -27,6 +27,10 @@ pub enum PeerMessage {
     Resend(Resend),
     /// What others committed and did not tell.
     Found(Found),
+    /// When does nobody need any more what is superseded?
+    Grace(Grace),
+    /// The answer to that: now.
+    Graced(Graced),
     /// A transaction goes on at another node, which needs to know what it has done.
     HandOver(HandOver),
     /// The answer to that.
@@ -82,6 +86,29 @@ pub struct Found {
     pub manager: Address,
     /// The commits, of any origin.
     pub commits: Vec<Arc<Commit>>,
+}
+
+/// Asks a node to answer when it knows all that the asker knows now, and all transactions have ended that
+/// began there before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grace {
+    /// Who asks.
+    pub asker: Origin,
+    /// Names the question to its asker; later ones have greater numbers.
+    pub number: u64,
+}
+
+/// The answer to [`Grace`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Graced {
+    /// Who answers.
+    pub node: Address,
+    /// The life of the asker in which it asked.
+    pub incarnation: Arc<str>,
+    /// Which question.
+    pub number: u64,
+    /// Later commits cannot be read there yet, as its clock is behind.
+    pub readable_to: Timestamp,
 }
 
 /// What a transaction has done so far, on all nodes where it ran, as one of them knows it.

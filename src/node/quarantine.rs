@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Effect, Node, Now, Timer, Turn};
-use crate::txn::Commit;
+use crate::txn::{Commit, Key};
 
 /// How far ahead of the clock a node's own earlier commits may be.
 const OWN_CLOCK_BOUND: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -31,6 +31,7 @@ impl Node {
         }
         self.clock.observe(commit.version.timestamp);
         self.index.install(commit);
+        self.heads.appeared(commit);
         true
     }
 
@@ -56,6 +57,18 @@ impl Node {
             self.load(turn.now, &commit);
         }
         self.watch_quarantine(turn);
+    }
+
+    /// The greatest timestamp of another node's commit that is read at this time.
+    pub(super) fn believes_to(&self, now: Now) -> u64 {
+        let bound = u64::try_from(self.config.clock_bound.as_nanos()).unwrap_or(u64::MAX);
+        now.wall_ns.saturating_add(bound)
+    }
+
+    /// Whether a commit is kept aside that wrote this key, or may be.
+    pub(super) fn is_kept_aside(&self, key: &Key) -> bool {
+        self.quarantined.len() >= QUARANTINED_MAX
+            || self.quarantined.iter().any(|commit| commit.written(key).is_some())
     }
 
     /// How long until a commit may be believed, if that is not yet.

@@ -42,8 +42,9 @@ impl Node {
         self.attempts.begin_opening(&base);
         let spent = turn.now.elapsed.saturating_sub(asked.at);
         let within = Some(self.config.request_within.saturating_sub(spent));
-        let ticket = asked.ticket;
-        self.ask(turn, Ask::Outcome(base.clone()), Purpose::Start { ticket, base }, within);
+        let (ticket, at) = (asked.ticket, asked.at);
+        let purpose = Purpose::Start { ticket, base: base.clone(), at };
+        self.ask(turn, Ask::Outcome(base), purpose, within);
     }
 
     /// The store was asked for the outcome of an id that a client wants to try again.
@@ -95,6 +96,7 @@ impl Node {
             held_bytes: 0,
             is_original,
             travel: Travel::default(),
+            epoch: 0,
         };
         self.attempts.insert(id, attempt);
     }
@@ -110,7 +112,7 @@ impl Node {
         Ok(())
     }
 
-    fn is_too_old(&self, turn: &Turn<'_>, base: &BaseId) -> bool {
+    pub(super) fn is_too_old(&self, turn: &Turn<'_>, base: &BaseId) -> bool {
         let window_ns = u64::try_from(self.config.retry_window.as_nanos()).unwrap_or(u64::MAX);
         base.created_ns()
             .is_some_and(|created| created.saturating_add(window_ns) < turn.now.wall_ns)

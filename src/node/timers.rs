@@ -22,6 +22,10 @@ pub(super) enum Timer {
     CallDeadline(u64),
     /// Tell other nodes what is new.
     Gossip,
+    /// Look for garbage.
+    Collect,
+    /// Go on dropping garbage.
+    CollectPart,
     /// Tell those who only listen that this node is there.
     Heartbeat,
 }

@@ -110,6 +110,10 @@ impl Absent {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.until.is_empty()
+    }
+
     /// Something was just written there.
     pub(super) fn forget(&mut self, key: &Key) {
         self.until.remove(key);

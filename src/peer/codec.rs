@@ -6,9 +6,9 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::address;
-use crate::node::{Batch, Found, Origin, PeerMessage, Resend};
+use crate::node::{Batch, Found, Grace, Graced, Origin, PeerMessage, Resend};
 use crate::storage::{commit_of, record_of};
-use crate::txn::Commit;
+use crate::txn::{Commit, Timestamp};
 use crate::wire::{TransactionList, TransactionRecord};
 
 /// The most commits in one message.
@@ -75,6 +75,27 @@ pub(super) fn encode_resend(resend: &Resend) -> Vec<u8> {
     .encode_to_vec()
 }
 
+pub(super) fn encode_grace(ask: &Grace) -> Vec<u8> {
+    TransactionList {
+        origin: ask.asker.node.to_string(),
+        incarnation: ask.asker.incarnation.to_string(),
+        grace: ask.number,
+        ..TransactionList::default()
+    }
+    .encode_to_vec()
+}
+
+pub(super) fn encode_graced(answer: &Graced) -> Vec<u8> {
+    TransactionList {
+        origin: answer.node.to_string(),
+        incarnation: answer.incarnation.to_string(),
+        graced: answer.number,
+        readable_to: answer.readable_to.0,
+        ..TransactionList::default()
+    }
+    .encode_to_vec()
+}
+
 pub(crate) fn encode_found(found: &Found) -> Vec<u8> {
     TransactionList {
         records: found.commits.iter().map(|commit| record_of(commit)).collect(),
@@ -94,6 +115,14 @@ pub(crate) fn decode_list(message: Bytes) -> Result<PeerMessage, BadMessage> {
     let (first, last) = (list.first, list.last);
     if list.resend {
         return Ok(PeerMessage::Resend(Resend { asker: node, incarnation, first, last }));
+    }
+    if list.grace > 0 {
+        let asker = Origin { node, incarnation };
+        return Ok(PeerMessage::Grace(Grace { asker, number: list.grace }));
+    }
+    if list.graced > 0 {
+        let (number, readable_to) = (list.graced, Timestamp(list.readable_to));
+        return Ok(PeerMessage::Graced(Graced { node, incarnation, number, readable_to }));
     }
     let commits = decode_records(&list.records)?;
     if list.found {
@@ -123,7 +152,7 @@ fn decode_records(records: &[TransactionRecord]) -> Result<Vec<Arc<Commit>>, Bad
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::txn::{AttemptId, Commit, Key, Timestamp, Version, WrittenKey};
+    use crate::txn::{AttemptId, Commit, Key, Version, WrittenKey};
     use proptest::prelude::*;
 
     #[test]
@@ -135,6 +164,15 @@ mod tests {
         let resend =
             Resend { asker: "10.0.0.8".into(), incarnation: "x".into(), first: 3, last: 9 };
         let found = Found { manager: "10.0.0.9".into(), commits: commits.clone() };
+        let ask = Grace { asker: origin.clone(), number: 4 };
+        let answer = Graced {
+            node: "10.0.0.8".into(),
+            incarnation: "x".into(),
+            number: 4,
+            readable_to: Timestamp(u64::MAX),
+        };
+        assert_eq!(decode_list(encode_grace(&ask).into()), Ok(PeerMessage::Grace(ask)));
+        assert_eq!(decode_list(encode_graced(&answer).into()), Ok(PeerMessage::Graced(answer)));
         let batch = Batch { origin, first: 3, last: 9, in_log_to: 2, commits };
         assert_eq!(decode_list(encode_found(&found).into()), Ok(PeerMessage::Found(found.clone())));
         let nobody = Found { manager: "somebody".into(), ..found };

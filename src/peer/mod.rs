@@ -171,6 +171,8 @@ impl Peers {
             PeerMessage::Commits(batch) => (Socket::Gossip, codec::encode_commits(batch)),
             PeerMessage::Resend(asked) => (Socket::Gossip, codec::encode_resend(asked)),
             PeerMessage::Found(found) => (Socket::Gossip, codec::encode_found(found)),
+            PeerMessage::Grace(ask) => (Socket::Gossip, codec::encode_grace(ask)),
+            PeerMessage::Graced(answer) => (Socket::Gossip, codec::encode_graced(answer)),
             PeerMessage::HandOver(asked) => {
                 let answer = answered_at(Socket::HandedOver);
                 (Socket::HandOvers, travel::encode_hand_over(asked, &answer))

@@ -209,6 +209,17 @@ options! {
     /// [default: 7200]
     retry_window: f64 = 7200.0, "AFT_RETRY_WINDOW", "SECONDS", "Transactions";
 
+    /// Whether versions that nobody needs are deleted from memory and from the store. [default: true]
+    collect_garbage: bool = true, "AFT_COLLECT_GARBAGE", "true|false", "Garbage";
+    /// How often versions that were superseded are looked for. [default: 1]
+    collect_each: f64 = 1.0, "AFT_COLLECT_EACH", "SECONDS", "Garbage";
+    /// Pause between two looks through the whole store for what was missed: by a restart, by a writer that
+    /// died. [default: 600]
+    sweep_each: f64 = 600.0, "AFT_SWEEP_EACH", "SECONDS", "Garbage";
+    /// Values whose commit has not come after this time are deleted. Longer than txn-lifetime.
+    /// [default: 3600]
+    orphans_after: f64 = 3600.0, "AFT_ORPHANS_AFTER", "SECONDS", "Garbage";
+
     /// The largest value. [default: 64 MiB]
     value_bytes_max: usize = 64 << 20, "AFT_VALUE_BYTES_MAX", "BYTES", "Limits";
     /// The largest request. Up to four times as much is refused with an answer, more is cut off.
@@ -224,6 +235,9 @@ options! {
     txn_max: usize = 250_000, "AFT_TXN_MAX", "N", "Limits";
     /// Size of the value cache. [default: 256 MiB]
     cache_bytes_max: u64 = 256 << 20, "AFT_CACHE_BYTES_MAX", "BYTES", "Limits";
+    /// About how many keys' versions are known without asking the store. Others are looked up when they are
+    /// read; about 300 bytes each. [default: 4000000]
+    index_keys_max: usize = 4_000_000, "AFT_INDEX_KEYS_MAX", "N", "Limits";
     /// Sockets kept open for answers; the one unused for longest makes room. At most 900.
     /// [default: 700]
     reply_sockets_max: usize = 700, "AFT_REPLY_SOCKETS_MAX", "N", "Limits";
@@ -257,6 +271,9 @@ impl Settings {
             ("txn-lifetime", self.txn_lifetime),
             ("retry-window", self.retry_window),
             ("clock-bound", self.clock_bound),
+            ("collect-each", self.collect_each),
+            ("sweep-each", self.sweep_each),
+            ("orphans-after", self.orphans_after),
         ];
         for (name, value) in seconds {
             if !(value.is_finite() && (0.001..=1e9).contains(&value)) {

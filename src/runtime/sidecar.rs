@@ -262,6 +262,11 @@ fn new_node(settings: &Settings, store: &dyn Storage) -> Result<Node, SidecarErr
         buffer_bytes_max: settings.buffer_bytes_max,
         txn_max: settings.txn_max,
         cache_bytes_max: settings.cache_bytes_max,
+        collects: settings.collect_garbage && store.collects_garbage(),
+        index_keys_max: settings.index_keys_max,
+        collect_each: Duration::from_secs_f64(settings.collect_each),
+        sweep_each: Duration::from_secs_f64(settings.sweep_each),
+        orphans_after: Duration::from_secs_f64(settings.orphans_after),
         ..NodeConfig::default()
     };
     Ok(Node::new(config, consistency, seed))
@@ -302,6 +307,7 @@ async fn load(
                 history.load(commit);
             }
         }
+        make_room(store, node).await;
         commits += page.commits.len();
         tracing::debug!(commits, "reading the commit log");
         position = page.next;
@@ -313,6 +319,21 @@ async fn load(
                 );
             }
             return Ok(Loaded { commits, position });
+        }
+    }
+}
+
+/// Forgets keys that are too many while the log is read. If the store cannot confirm their heads they stay.
+async fn make_room(store: &dyn Storage, node: &mut Node) {
+    let heads = node.to_evict();
+    if heads.is_empty() {
+        return;
+    }
+    match store.set_heads(&heads).await {
+        Ok(()) => node.evict(&heads),
+        Err(error) => {
+            tracing::warn!("more keys than index-keys-max are kept: {error}");
+            node.keep(&heads);
         }
     }
 }

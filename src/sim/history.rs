@@ -118,6 +118,11 @@ impl Landed {
     pub fn at(at: Duration, commit: Arc<Commit>) -> Self {
         Self { commit, at, values: Vec::new() }
     }
+
+    /// A commit that becomes durable now, with these values.
+    pub fn with(at: Duration, commit: Arc<Commit>, values: Vec<Option<Value>>) -> Self {
+        Self { commit, at, values }
+    }
 }
 
 /// A whole run.

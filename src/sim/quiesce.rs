@@ -1,6 +1,6 @@
 //! The end of a run: faults stop, what is under way ends, and then some things must hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::StoreKind;
@@ -14,11 +14,15 @@ use crate::txn::{Key, Version};
 const QUIESCENCE: Duration = Duration::from_secs(120);
 /// How long it may take until every node knows of all commits: gossip, or a look into the store's log.
 const SPREADS_WITHIN: Duration = FOLLOWED_EACH.saturating_mul(3);
+/// How long it may take until all garbage is gone: it must be older than transactions may run, and then be
+/// found by a sweep, and its records by the next one.
+const SWEPT_WITHIN: Duration = Duration::from_secs(100);
 /// Clocks that drift have come at most this much nearer, or less near, between two looks.
 const CLOCK_SLACK_NS: u64 = 5_000_000_000;
 
 impl World<'_> {
     pub(super) fn come_to_rest(&mut self) {
+        let is_fair = self.weather.is_fair();
         // Faults stop; what is under way ends, and everything that was left is forgotten.
         self.weather = Weather::calm();
         self.clients.stop();
@@ -29,7 +33,13 @@ impl World<'_> {
         }
         self.pass(SPREADS_WITHIN);
         self.quiescent();
+        (0..self.sites.len()).for_each(|site| self.count_gone(site));
+        if is_fair && self.report.gone > 0 {
+            let what = format!("{} transactions needed a version that was gone", self.report.gone);
+            self.broken("what is needed stays", what);
+        }
         self.look_everywhere();
+        self.look_for_garbage();
         self.collect();
         self.logged();
     }
@@ -93,6 +103,48 @@ impl World<'_> {
         }
     }
 
+    /// The store holds the newest version of each key, the commits that wrote those, and nothing else. To
+    /// find that out takes long, so it is done now and then.
+    fn look_for_garbage(&mut self) {
+        let collects = self.options.garbage && self.options.store == StoreKind::Conditional;
+        if !collects || self.rng.u32(0..4) > 0 {
+            return;
+        }
+        self.pass(SWEPT_WITHIN);
+        let mut newest: BTreeMap<Key, Version> = BTreeMap::new();
+        for landed in &self.history.landed {
+            let version = &landed.commit.version;
+            for written in &landed.commit.keys {
+                let known = newest.entry(written.key.clone()).or_insert_with(|| version.clone());
+                *known = known.clone().max(version.clone());
+            }
+        }
+        // What some clock does not believe yet cannot take the place of what is older.
+        let believed = (0..self.sites.len()).map(|site| self.swept_to(site)).min();
+        let is_young = |version: &Version| Some(version.timestamp.0) > believed;
+        let wanted: Vec<_> = newest.into_iter().collect();
+        for ((key, version), value) in wanted.iter().zip(self.store.versions_now(&wanted)) {
+            if value.is_none() {
+                self.broken("what is live stays", format!("{key} at {version:?} is gone"));
+            }
+        }
+        if wanted.iter().any(|(_, version)| is_young(version)) {
+            return;
+        }
+        for number in 0..self.sites.len() {
+            let status = self.sites[number].node.as_ref().map(crate::node::Node::status);
+            if let Some(status) = status.filter(|status| status.versions > status.keys) {
+                self.broken("garbage is collected", format!("node {} has {status:?}", number + 1));
+            }
+        }
+        let usage = self.store.usage_now();
+        let live: BTreeSet<&Version> = wanted.iter().map(|(_, version)| version).collect();
+        if usage.superseded > 0 || usage.log_entries != live.len() as u64 {
+            let what = format!("{} commits are live, the store has {usage:?}", live.len());
+            self.broken("garbage is collected", what);
+        }
+    }
+
     /// Writes down what the store holds in the end.
     fn collect(&mut self) {
         let anna = &mut self.sites[0].anna;
@@ -100,11 +152,10 @@ impl World<'_> {
             let version = &landed.commit.version;
             let names: Vec<_> =
                 landed.commit.keys.iter().map(|w| (w.key.clone(), version.clone())).collect();
-            let values = match anna {
-                Some(anna) => anna.versions(&names),
-                None => self.store.versions_now(&names),
-            };
-            landed.values = values.into_iter().map(|v| decode(&v?)).collect();
+            if let Some(anna) = anna {
+                let values = anna.versions(&names);
+                landed.values = values.into_iter().map(|v| decode(&v?)).collect();
+            }
         }
         let keys: Vec<_> = (0..self.options.keys).map(key).collect();
         let plain = match anna {

@@ -9,7 +9,7 @@ use super::anna::{Anna, Call};
 use super::history::Landed;
 use super::network::address;
 use super::world::{EPOCH_NS, Happening, World};
-use super::{Options, StoreKind, clients};
+use super::{Flaw, Options, StoreKind, clients};
 use fastrand::Rng;
 
 use crate::node::{Address, Effect, End, Event, Node, NodeConfig, Now, PeerMessage, Ticket};
@@ -29,6 +29,11 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(13);
 const CLOCK_BOUND: Duration = Duration::from_secs(60);
 /// A clock that is right is off by less than this.
 const RIGHT_CLOCK_NS: i64 = 25_000_000_000;
+/// Longer than the last retry comes late. Clocks that are wrong are so by less.
+pub(super) const RETRY_WINDOW: Duration = Duration::from_secs(7200);
+const SWEPT_EACH: Duration = Duration::from_secs(5);
+const NEVER: Duration = Duration::from_secs(1_000_000);
+const TRANSACTION_LIFE: Duration = Duration::from_secs(8);
 const WRONG_CLOCK_NS: i64 = 3_600_000_000_000;
 
 /// A place where a node runs, most of the time.
@@ -124,10 +129,15 @@ impl World<'_> {
             plain_keys: true,
             has_peers: self.sites.len() > 1,
             idle_max: Duration::from_secs(2),
-            lifetime_max: Duration::from_secs(8),
+            lifetime_max: TRANSACTION_LIFE,
             // So small that versions have to be fetched, and outcomes asked for.
             cache_bytes_max: if small { 500 } else { 1 << 20 },
             ended_max: if small && self.sites.len() == 1 { 4 } else { 1_000 },
+            collects: self.options.store == StoreKind::Conditional && self.options.garbage,
+            index_keys_max: if small { 2 } else { 1_000 },
+            collect_each: Duration::from_millis(50),
+            sweep_each: if self.options.flaw == Some(Flaw::Hoarding) { NEVER } else { SWEPT_EACH },
+            retry_window: RETRY_WINDOW,
             ..NodeConfig::default()
         };
         let mut node = Node::new(config, (self.consistency)(), self.rng.u64(..));
@@ -191,12 +201,19 @@ impl World<'_> {
             return;
         }
         let page = self.store.commits_since_now(&self.sites[number].position);
-        if let Ok(LogPage { commits, next, .. }) = page
-            && !commits.is_empty()
-        {
-            self.sites[number].position = next;
-            let delay = Duration::from_micros(self.rng.u64(50..5_000));
-            let event = Event::Learned(commits);
+        let begins = Event::LogIsBeingRead;
+        self.after(
+            Duration::ZERO,
+            Happening::Arrive { site: number, life: Some(life), event: begins },
+        );
+        let Ok(LogPage { commits, next, .. }) = page else { return };
+        self.sites[number].position = next;
+        let delay = Duration::from_micros(self.rng.u64(50..5_000));
+        if self.options.flaw == Some(Flaw::Unread) {
+            let event = Event::LogWasRead;
+            return self.after(delay, Happening::Arrive { site: number, life: Some(life), event });
+        }
+        for event in [Event::Learned(commits), Event::LogWasRead] {
             self.after(delay, Happening::Arrive { site: number, life: Some(life), event });
         }
     }
@@ -207,8 +224,16 @@ impl World<'_> {
         let now = self.now(number);
         let elapsed = self.elapsed;
         // Gossip and ticks are so many that they would be all that nodes die of.
-        let is_frequent =
-            matches!(event, Event::Tick | Event::Peer(PeerMessage::Commits(_)) | Event::Learned(_));
+        let is_frequent = matches!(
+            event,
+            Event::Tick
+                | Event::Peer(
+                    PeerMessage::Commits(_) | PeerMessage::Grace(_) | PeerMessage::Graced(_)
+                )
+                | Event::Learned(_)
+                | Event::LogIsBeingRead
+                | Event::LogWasRead
+        );
         let weight = if is_frequent { 0.02 } else { 1.0 };
         let site = &mut self.sites[number];
         if let Some(ticket) = ticket
@@ -270,8 +295,15 @@ impl World<'_> {
         }
     }
 
+    /// Counts the transactions of a node's life that needed a version that was gone.
+    pub(super) fn count_gone(&mut self, number: usize) {
+        let node = self.sites[number].node.as_ref();
+        self.report.gone += node.map_or(0, |node| node.status().garbage.gone);
+    }
+
     fn crash(&mut self, number: usize) {
         self.note(number, 0, &"crash");
+        self.count_gone(number);
         let site = &mut self.sites[number];
         site.node = None;
         site.open.clear();
@@ -347,6 +379,14 @@ impl World<'_> {
         }
     }
 
+    /// Commits before this, as a timestamp, have taken the place of what they superseded by the time that a
+    /// sweep of this node is over.
+    pub(super) fn swept_to(&self, number: usize) -> u64 {
+        let age = TRANSACTION_LIFE + CLOCK_BOUND + Duration::from_secs(15);
+        let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+        self.now(number).wall_ns.saturating_sub(age)
+    }
+
     /// How far ahead of its clock a commit of another node may be for this one to read it, as a timestamp.
     pub(super) fn believes_to(&self, number: usize) -> u64 {
         let bound = u64::try_from(CLOCK_BOUND.as_nanos()).unwrap_or(u64::MAX);
@@ -364,6 +404,8 @@ fn ticket_of(event: &Event) -> Option<Ticket> {
         | Event::Continue { ticket, .. }
         | Event::Merge { ticket, .. } => Some(*ticket),
         Event::Learned(_)
+        | Event::LogIsBeingRead
+        | Event::LogWasRead
         | Event::Members(_)
         | Event::Listeners(_)
         | Event::Peer(_)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::anna::{self, Anna, Call, Ended};
 use super::history::Landed;
 use super::site::FOLLOWED_EACH;
-use super::world::{EPOCH_NS, Happening, World, encode};
+use super::world::{EPOCH_NS, Happening, World, decode, encode};
 use super::{Flaw, StoreKind};
 use crate::anna::lattice::Lattice;
 use crate::node::{Answer, Ask, Event, OpId, StoreResult, Ticket};
@@ -89,7 +89,8 @@ impl World<'_> {
                 let is_news = self.store.outcome_now(&attempt.base()).is_none();
                 let outcome = self.store.commit_now(batch.clone());
                 if is_news && outcome.is_ok() {
-                    self.land(Landed::at(self.elapsed, batch.commit));
+                    let values = batch.values.iter().map(|value| decode(value)).collect();
+                    self.land(Landed::with(self.elapsed, batch.commit, values));
                     if report == Telling::Truth {
                         delay += self.answer_early(&attempt);
                     }
@@ -102,6 +103,13 @@ impl World<'_> {
             Ask::Plain(keys) => StoreResult::Plain(Ok(self.store.plain_now(&keys))),
             // Clients of the simulation do not.
             Ask::Merge(values) => StoreResult::Merged(vec![Ok(()); values.len()]),
+            Ask::Heads(keys) => StoreResult::Heads(Ok(self.store.heads_now(&keys))),
+            Ask::SetHeads(_) => StoreResult::Done(Ok(())),
+            Ask::Collect(garbage) => {
+                self.store.collect_now(&garbage);
+                StoreResult::Done(Ok(()))
+            }
+            Ask::Sweep(sweep) => StoreResult::Swept(Ok(self.store.sweep_now(&sweep))),
             Ask::Publish { key, version, value } => {
                 self.store.publish_now(&key, &version, &value);
                 StoreResult::Published(Ok(()))
@@ -268,6 +276,9 @@ fn failed(ask: &Ask, refused: bool) -> StoreResult {
         Ask::Outcome(_) => StoreResult::Outcome(Err(error)),
         Ask::Versions(_) => StoreResult::Versions(Err(error)),
         Ask::Plain(_) => StoreResult::Plain(Err(error)),
+        Ask::Heads(_) => StoreResult::Heads(Err(error)),
+        Ask::SetHeads(_) | Ask::Collect(_) => StoreResult::Done(Err(error)),
+        Ask::Sweep(_) => StoreResult::Swept(Err(error)),
         Ask::Publish { .. } => StoreResult::Published(Err(error)),
         Ask::Merge(values) => StoreResult::Merged(vec![Err(error); values.len()]),
     }

@@ -267,7 +267,12 @@ impl<'a> World<'a> {
     pub(super) fn committed(&self, id: &BaseId) -> Option<Arc<Commit>> {
         let outcome = match self.options.store {
             StoreKind::Anna => self.sites[0].anna.as_ref().and_then(|anna| anna.outcome(id)),
-            StoreKind::Conditional => self.store.outcome_now(id),
+            // The store may have collected it since.
+            StoreKind::Conditional => {
+                let mut landed = self.history.landed.iter().rev();
+                let found = landed.find(|landed| landed.commit.version.writer.base() == *id);
+                return found.map(|landed| landed.commit.clone());
+            }
         };
         match outcome {
             Some(Outcome::Committed(commit)) => Some(commit),

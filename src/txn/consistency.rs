@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Commit, Key, Pinned, ReadSet};
+use super::{Commit, Key, Known, Pinned, ReadSet};
 
 /// What a read of one key may return.
 #[derive(Debug, Clone)]
@@ -22,9 +22,9 @@ pub enum Choice {
 
 /// A consistency level. Implementations decide; the caller keeps the [`ReadSet`].
 pub trait Consistency: Send {
-    /// Chooses among the committed versions of `key` (oldest first) for a transaction that has read
-    /// `reads`. The transaction's own writes were considered before.
-    fn choose(&self, key: &Key, versions: &[Arc<Commit>], reads: &ReadSet) -> Choice;
+    /// Chooses among the committed versions of `key` for a transaction that has read `reads`. The
+    /// transaction's own writes were considered before.
+    fn choose(&self, key: &Key, known: Known<'_>, reads: &ReadSet) -> Choice;
 
     /// Whether what is read binds later reads of the same transaction.
     fn binds_reads(&self) -> bool {
@@ -37,22 +37,27 @@ pub trait Consistency: Send {
 pub struct ReadAtomic;
 
 impl Consistency for ReadAtomic {
-    fn choose(&self, key: &Key, versions: &[Arc<Commit>], reads: &ReadSet) -> Choice {
+    fn choose(&self, key: &Key, known: Known<'_>, reads: &ReadSet) -> Choice {
         match reads.pinned(key) {
             Some(Pinned::Committed(commit)) => return Choice::Committed(commit.clone()),
             Some(Pinned::Foreign(_)) => return Choice::NoCommitted,
             None => {}
         }
         let lower = reads.lower(key);
-        let newest_fitting = versions
+        let newest_fitting = known
+            .versions
             .iter()
             .rev()
             .take_while(|commit| lower.is_none_or(|bound| commit.version >= bound.version))
             .find(|commit| !reads.fractured_by(commit, key));
-        match (newest_fitting.or(lower), versions.first()) {
+        // Below the floor there may be versions between the bound and those that do not fit.
+        let lower = lower.filter(|bound| bound.version.timestamp >= known.floor);
+        match (newest_fitting.or(lower), known.versions.first()) {
             (Some(commit), _) => Choice::Committed(commit.clone()),
             (None, None) => Choice::NoCommitted,
-            (None, Some(oldest)) if is_fresh(oldest, key) => Choice::NoCommitted,
+            (None, Some(oldest)) if !known.is_pruned && is_fresh(oldest, key) => {
+                Choice::NoCommitted
+            }
             (None, Some(_)) => Choice::NoFit,
         }
     }
@@ -68,8 +73,11 @@ fn is_fresh(oldest: &Commit, key: &Key) -> bool {
 pub struct LastWriterWins;
 
 impl Consistency for LastWriterWins {
-    fn choose(&self, _key: &Key, versions: &[Arc<Commit>], _reads: &ReadSet) -> Choice {
-        versions.last().map_or(Choice::NoCommitted, |newest| Choice::Committed(newest.clone()))
+    fn choose(&self, _key: &Key, known: Known<'_>, _reads: &ReadSet) -> Choice {
+        known
+            .versions
+            .last()
+            .map_or(Choice::NoCommitted, |newest| Choice::Committed(newest.clone()))
     }
 
     fn binds_reads(&self) -> bool {

@@ -18,7 +18,7 @@ pub use clock::{HybridClock, Timestamp};
 pub use commit::{Commit, Outcome, Version, WrittenKey};
 pub use consistency::{Choice, Consistency, LastWriterWins, ReadAtomic};
 pub use id::{AttemptId, BaseId, IdError, IdSource};
-pub use index::VersionIndex;
+pub use index::{Known, VersionIndex};
 pub use key::{Key, KeyError};
 pub use reads::{ForeignPin, Pinned, ReadSet};
 
