@@ -1,4 +1,4 @@
-"""The daemon on DynamoDB. Needs an aft that was built with the feature `dynamodb`, as scripts/test does."""
+"""The daemon on DynamoDB. Needs an aft built with the feature `dynamodb`, as scripts/test does."""
 
 from __future__ import annotations
 
@@ -66,9 +66,7 @@ def test_two_sidecars_on_one_table(
 
 
 @ours
-def test_a_server_that_goes_away_and_comes_back(
-    dynamo: DynamoDb, start: Callable[..., Daemon]
-) -> None:
+def test_a_server_that_goes_away_and_comes_back(dynamo: DynamoDb, start: Callable[..., Daemon]) -> None:
     daemon = start(*dynamo.options)
     with aft.Client(daemon.ipc) as client:
         with client.transaction() as txn:
