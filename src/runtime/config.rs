@@ -67,6 +67,10 @@ pub enum StorageKind {
     Memory,
     /// In Anna, the key-value store that Cloudburst uses.
     Anna,
+    /// In a table of Amazon DynamoDB.
+    #[value(name = "dynamodb")]
+    #[serde(rename = "dynamodb")]
+    DynamoDb,
 }
 
 /// Whose word it takes for a write to Anna to be done.
@@ -101,14 +105,14 @@ pub enum LogFormat {
 
 /// Declares [`Options`] and [`Settings`] together, so that no option is missing in one of them.
 macro_rules! options {
-    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr, $env:literal, $value:literal, $group:literal;)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr, $env:literal, $value:literal, $group:literal $(, [$($more:tt)*])?;)+) => {
         /// What may be given. `None` is: not given here.
         #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case", deny_unknown_fields)]
         pub struct Options {
             $(
                 $(#[doc = $doc])+
-                #[arg(long, env = $env, value_name = $value, help_heading = $group, hide_env_values = true)]
+                #[arg(long, env = $env, value_name = $value, help_heading = $group, hide_env_values = true, $($($more)*)?)]
                 #[serde(skip_serializing_if = "Option::is_none")]
                 pub $name: Option<$type>,
             )+
@@ -166,6 +170,17 @@ options! {
     /// How often the keys cached here are reported to Anna, where Cloudburst's scheduler looks for
     /// them; 0 for never. [default: 10]
     anna_cache_report: f64 = 10.0, "AFT_ANNA_CACHE_REPORT", "SECONDS", "Storage";
+
+    /// Table of DynamoDB in which everything is kept. [default: aft]
+    dynamodb_table: String = "aft".to_owned(), "AFT_DYNAMODB_TABLE", "NAME", "Storage";
+    /// Where DynamoDB is, if it is not Amazon's own: http://HOST:PORT. [default: that of the region]
+    dynamodb_endpoint: String = String::new(), "AFT_DYNAMODB_ENDPOINT", "URL", "Storage";
+    /// Region of the table. [default: AWS_REGION, the profile, or the machine's own]
+    dynamodb_region: String = String::new(), "AFT_DYNAMODB_REGION", "REGION", "Storage";
+
+    /// Make the table or bucket that everything is kept in, if it is not there. [default: false]
+    create: bool = false, "AFT_CREATE", "BOOL", "Storage",
+        [num_args = 0..=1, require_equals = true, default_missing_value = "true"];
 
     /// Other nodes that are told at once what was committed here: IP or IP:OFFSET, separated by commas.
     /// Each of them has to know this one, too. In a --config file this list, and nothing else, is read
@@ -302,6 +317,15 @@ impl Settings {
         if let Err(error) = parse_routing(&self.anna_routing) {
             return Err(ConfigError::Value { name: "anna-routing", why: error.to_string() });
         }
+        if let Err(why) = check_table_name(&self.dynamodb_table) {
+            return Err(ConfigError::Value { name: "dynamodb-table", why });
+        }
+        let endpoint = &self.dynamodb_endpoint;
+        let is_url = ["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme));
+        if !endpoint.is_empty() && !is_url {
+            let why = format!("{endpoint:?} does not begin with http:// or https://");
+            return Err(ConfigError::Value { name: "dynamodb-endpoint", why });
+        }
         if self.retry_window < 10.0 * self.txn_lifetime {
             let why = format!(
                 "{} is less than ten times txn-lifetime ({}), so a retry could outlive the memory of its outcome",
@@ -369,6 +393,15 @@ impl Settings {
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).unwrap_or_default()
     }
+}
+
+/// DynamoDB's rules for the names of tables.
+fn check_table_name(name: &str) -> Result<(), String> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if (3..=255).contains(&name.len()) && name.chars().all(is_allowed) {
+        return Ok(());
+    }
+    Err(format!("{name:?} is not 3 to 255 letters, digits, '-', '_' and '.'"))
 }
 
 /// What a configuration is loaded from, so that it can be loaded again.
@@ -461,6 +494,8 @@ mod tests {
             ("message-bytes-max = 5", "message-bytes-max"),
             ("value-bytes-max = 2000000000", "value-bytes-max"),
             ("storage = \"tape\"", "tape"),
+            ("dynamodb-table = \"a\"", "dynamodb-table"),
+            ("dynamodb-endpoint = \"here\"", "dynamodb-endpoint"),
             ("ip = \"here\"", "ip"),
             ("manager = \"here\"", "manager"),
             ("manager = \"127.0.0.1\"", "manager"),

@@ -6,6 +6,8 @@ pub(crate) mod anna;
 pub mod clock;
 pub mod config;
 pub mod counters;
+#[cfg(feature = "dynamodb")]
+pub(crate) mod dynamo;
 pub mod history;
 pub(crate) mod limits;
 pub mod logging;

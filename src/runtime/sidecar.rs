@@ -13,6 +13,8 @@ use super::admin;
 use super::anna::{self, AnnaError};
 use super::clock::{self, Clock};
 use super::config::{ConsistencyKind, DEFAULT_ADMIN, Given, Settings, StorageKind};
+#[cfg(feature = "dynamodb")]
+use super::dynamo::{self, DynamoError};
 use super::history::History;
 use super::limits::raise_file_limit;
 use super::members::{self, Members, Source};
@@ -53,6 +55,20 @@ pub enum SidecarError {
     /// Anna.
     #[error(transparent)]
     Anna(#[from] AnnaError),
+    /// DynamoDB.
+    #[cfg(feature = "dynamodb")]
+    #[error(transparent)]
+    DynamoDb(#[from] DynamoError),
+    /// A store that this program was built without.
+    #[error(
+        "this aft cannot use --storage {storage}; build it with: cargo build --features {feature}"
+    )]
+    NotBuilt {
+        /// The store.
+        storage: &'static str,
+        /// The feature that adds it.
+        feature: &'static str,
+    },
     /// The commit log.
     #[error("cannot read the commit log: {0}")]
     Log(StorageError),
@@ -187,6 +203,7 @@ fn announce(settings: &Settings, admin: Option<SocketAddr>, commits: usize) {
         StorageKind::Embedded => format!("embedded {}", settings.data_dir.display()),
         StorageKind::Memory => "memory".to_owned(),
         StorageKind::Anna => format!("anna {}", settings.anna_routing),
+        StorageKind::DynamoDb => format!("dynamodb {}", settings.dynamodb_table),
     };
     let ipc = settings.ipc_dir.display();
     // Whoever started us may have closed our output; that is no reason to fail.
@@ -203,6 +220,13 @@ async fn open_store(settings: &Settings) -> Result<Arc<dyn Storage>, SidecarErro
         }
         StorageKind::Memory => Arc::new(MemoryStore::default()),
         StorageKind::Anna => Arc::new(anna::open(settings).await?),
+        #[cfg(feature = "dynamodb")]
+        StorageKind::DynamoDb => Arc::new(dynamo::open(settings).await?),
+        #[cfg(not(feature = "dynamodb"))]
+        StorageKind::DynamoDb => {
+            let (storage, feature) = ("dynamodb", "dynamodb");
+            return Err(SidecarError::NotBuilt { storage, feature });
+        }
     })
 }
 
