@@ -83,3 +83,9 @@ need_python() {
     say "Installing the Python client and what it needs into $venv (pip)"
     "$venv/bin/pip" install -q --disable-pip-version-check -e "$root/python${1:-}"
 }
+
+# The DynamoDB server that tests of that store use.
+need_dynamodb_server() {
+    say "Installing ministack (a DynamoDB server for tests) into $venv (pip)"
+    "$venv/bin/pip" install -q --disable-pip-version-check 'ministack==1.5.*'
+}

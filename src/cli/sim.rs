@@ -79,6 +79,12 @@ enum Canary {
     Tardy,
     /// Gossip that is lost counts as heard
     Deaf,
+    /// Garbage is deleted while others may need it
+    Hasty,
+    /// Nodes believe to have read the store's log, and have not
+    Unread,
+    /// Garbage is kept
+    Hoarding,
 }
 
 fn nodes(text: &str) -> Result<usize, String> {
@@ -133,6 +139,7 @@ fn run_all(seeds: Range<u64>, options: &Options, canary: Option<Canary>) -> u64 
                     sum.attempts += report.attempts;
                     sum.reads += report.reads;
                     sum.crashes += report.crashes;
+                    sum.gone += report.gone;
                     sum.spread_commits += report.spread_commits;
                     sum.messages += report.messages;
                     sum.fingerprint ^= report.fingerprint;
@@ -142,12 +149,13 @@ fn run_all(seeds: Range<u64>, options: &Options, canary: Option<Canary>) -> u64 
     });
     let (sum, failed) = total.into_inner();
     println!(
-        "{} seeds, {failed} failed: {} attempts, {} commits ({} of several nodes), {} reads, {} messages, {} crashes, fingerprint {:016x}",
+        "{} seeds, {failed} failed: {} attempts, {} commits ({} of several nodes), {} reads ({} gone), {} messages, {} crashes, fingerprint {:016x}",
         seeds.end.saturating_sub(seeds.start),
         sum.attempts,
         sum.commits,
         sum.spread_commits,
         sum.reads,
+        sum.gone,
         sum.messages,
         sum.crashes,
         sum.fingerprint
@@ -172,5 +180,8 @@ fn flaw(canary: Canary) -> Option<Flaw> {
         Canary::Boastful => Some(Flaw::Boastful),
         Canary::Tardy => Some(Flaw::Tardy),
         Canary::Deaf => Some(Flaw::Deaf),
+        Canary::Hasty => Some(Flaw::Hasty),
+        Canary::Unread => Some(Flaw::Unread),
+        Canary::Hoarding => Some(Flaw::Hoarding),
     }
 }

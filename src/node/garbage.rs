@@ -69,7 +69,7 @@ pub struct GarbageCounts {
     pub evicted: u64,
     /// Keys of which the store was asked for the newest version.
     pub heads: u64,
-    /// Reads that found their version gone.
+    /// Transactions that could not go on, as a version that they had to read was gone.
     pub gone: u64,
     /// What sweeping has found.
     pub swept: Swept,
@@ -108,7 +108,8 @@ impl Node {
         let mut pause = self.config.collect_each;
         match std::mem::take(&mut self.garbage.stage) {
             Stage::Resting => {
-                let cut = if self.draining { Cut::new() } else { self.index.take_superseded() };
+                let may_ask = !self.draining && self.knows_whom_to_ask(turn);
+                let cut = if may_ask { self.index.take_superseded() } else { Cut::new() };
                 if !cut.is_empty() {
                     let mut waiting = self.ask_for_grace(turn);
                     self.garbage.stage = if self.is_granted(turn, &mut waiting) {
@@ -267,6 +268,13 @@ impl Node {
             return Vec::new();
         }
         self.index.to_evict(self.config.index_keys_max, usize::MAX)
+    }
+
+    /// They are not evicted after all.
+    pub fn keep(&mut self, heads: &[(Key, Arc<Commit>)]) {
+        heads.iter().for_each(|(key, commit)| {
+            self.index.evict(key, &commit.version, false);
+        });
     }
 
     /// See [`to_evict`](Self::to_evict).

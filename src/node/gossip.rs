@@ -38,6 +38,8 @@ const LIVE_WITHIN: Duration = Duration::from_secs(5);
 /// What this node tells and was told.
 pub(super) struct Gossip {
     members: Vec<Address>,
+    /// Since when each of them is one; none before anybody has told who they are.
+    member_since: Option<BTreeMap<Address, Duration>>,
     /// Told of all commits, too, but no nodes.
     listeners: Vec<Address>,
     /// The number of the last own commit.
@@ -116,6 +118,7 @@ impl Gossip {
     pub(super) fn new(members: Vec<Address>, hasher: &FixedState) -> Self {
         Self {
             members,
+            member_since: None,
             listeners: Vec::new(),
             last: 0,
             unsent: Vec::new(),
@@ -145,8 +148,22 @@ impl Gossip {
         self.members_heard_within(now, LIVE_WITHIN.max(each * HEARTBEAT_INTERVALS * 2))
     }
 
+    /// The members that were heard from within this time, or that are new; none if nobody has told yet who
+    /// the members are.
+    pub(super) fn members_not_silent(
+        &self,
+        now: Duration,
+        time: Duration,
+    ) -> Option<BTreeSet<Address>> {
+        let mut members = self.members_heard_within(now, time);
+        let since = self.member_since.as_ref()?;
+        let new = since.iter().filter(|(_, since)| now < **since + time);
+        members.extend(new.map(|(member, _)| member.clone()));
+        Some(members)
+    }
+
     /// The members that were heard from within this time.
-    pub(super) fn members_heard_within(&self, now: Duration, time: Duration) -> BTreeSet<Address> {
+    fn members_heard_within(&self, now: Duration, time: Duration) -> BTreeSet<Address> {
         let heard = self.heard.iter().filter(|(_, heard)| now < heard.at + time);
         let heard: BTreeSet<&str> = heard.map(|(origin, _)| &*origin.node).collect();
         self.members.iter().filter(|member| heard.contains(&***member)).cloned().collect()
@@ -212,9 +229,15 @@ impl Gossip {
 
 impl Node {
     /// The nodes to gossip with have changed.
-    pub(super) fn set_members(&mut self, members: Vec<Address>) {
+    pub(super) fn set_members(&mut self, turn: &Turn<'_>, members: Vec<Address>) {
         self.gossip.members =
             members.into_iter().filter(|member| *member != self.config.address).collect();
+        let before = self.gossip.member_since.take().unwrap_or_default();
+        let since = self.gossip.members.iter().map(|member| {
+            let since = before.get(member).copied().unwrap_or(turn.now.elapsed);
+            (member.clone(), since)
+        });
+        self.gossip.member_since = Some(since.collect());
         self.gossip.audience_changed();
         self.forget_graces(&self.gossip.members_named());
     }

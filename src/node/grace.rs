@@ -76,13 +76,23 @@ impl Node {
         let waiting = Waiting {
             number: self.graces.last,
             epoch: self.attempts.epochs.turn(),
-            others: self.gossip.members_heard_within(turn.now.elapsed, SILENT_MAX),
+            others: self.who_may_need(turn),
             readable_to: Timestamp(u64::MAX),
             // Longer than any transaction may run that has begun by now, or begins before all know.
             until: turn.now.elapsed + self.config.lifetime_max * 2 + SILENT_MAX,
         };
         self.ask_again_for_grace(turn, &waiting);
         waiting
+    }
+
+    fn who_may_need(&self, turn: &Turn<'_>) -> BTreeSet<Address> {
+        self.gossip.members_not_silent(turn.now.elapsed, SILENT_MAX).unwrap_or_default()
+    }
+
+    /// Whether it is known whom to ask. If nobody tells for long, there is nobody.
+    pub(super) fn knows_whom_to_ask(&self, turn: &Turn<'_>) -> bool {
+        let is_told = self.gossip.members_not_silent(turn.now.elapsed, SILENT_MAX).is_some();
+        !self.config.has_peers || is_told || turn.now.elapsed >= self.begun + SILENT_MAX
     }
 
     /// Questions may be lost.
@@ -96,8 +106,8 @@ impl Node {
     /// Whether nobody needs any more what was superseded when the grace period began.
     pub(super) fn is_granted(&self, turn: &Turn<'_>, waiting: &mut Waiting) -> bool {
         if !waiting.others.is_empty() {
-            let heard = self.gossip.members_heard_within(turn.now.elapsed, SILENT_MAX);
-            waiting.others.retain(|other| heard.contains(other));
+            let others = self.who_may_need(turn);
+            waiting.others.retain(|other| others.contains(other));
         }
         let own = self.attempts.epochs.is_over(waiting.epoch);
         (own && waiting.others.is_empty()) || turn.now.elapsed >= waiting.until

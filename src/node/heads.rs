@@ -105,7 +105,6 @@ impl Node {
 
     /// The store has no such version any more, so it has a newer one, of which this node does not know.
     pub(super) fn is_gone(&mut self, key: &Key) {
-        self.garbage.counts_mut().gone += 1;
         if self.config.collects {
             self.index.mistrust(key);
         }

@@ -42,14 +42,13 @@ mod timers;
 mod travel;
 mod values;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
 use crate::storage::StorageError;
 use crate::timers::Timers;
-use crate::txn::{AttemptId, Commit, Consistency, HybridClock, IdSource, Key, Map, VersionIndex};
+use crate::txn::{AttemptId, Consistency, HybridClock, IdSource, Key, Map, VersionIndex};
 
 use attempts::{Attempts, Phase, Waiter};
 use calls::Calls;
@@ -61,6 +60,7 @@ pub use gossip::GossipCounts;
 use grace::Graces;
 use heads::Heads;
 use ops::{Op, Ops, Purpose};
+use quarantine::KeptAside;
 use query::Asking;
 use session::Waiting;
 use timers::Timer;
@@ -102,7 +102,7 @@ pub struct Node {
     graces: Graces,
     garbage: Collector,
     /// Commits of other nodes that are too far ahead of this node's clock.
-    quarantined: Vec<Arc<Commit>>,
+    quarantined: Vec<KeptAside>,
     draining: bool,
     /// When the last event was handled.
     elapsed: Duration,
@@ -112,6 +112,8 @@ pub struct Node {
     log_reading: Option<Duration>,
     /// The first event was handled.
     has_begun: bool,
+    /// When.
+    begun: Duration,
 }
 
 /// One call of [`Node::handle`]: when it happens and what comes of it.
@@ -204,6 +206,7 @@ impl Node {
             log_read: None,
             log_reading: None,
             has_begun: false,
+            begun: Duration::ZERO,
             config,
             consistency,
             hasher: hasher.clone(),
@@ -214,7 +217,7 @@ impl Node {
     pub fn handle(&mut self, now: Now, event: Event, effects: &mut Vec<Effect>) {
         let turn = &mut Turn { now, effects };
         if !self.has_begun {
-            self.has_begun = true;
+            (self.has_begun, self.begun) = (true, now.elapsed);
             self.watch_quarantine(turn);
         }
         self.start_gossip(turn);
@@ -222,7 +225,7 @@ impl Node {
         match event {
             // A node of which nobody asks anything says that it is there, too.
             Event::Members(members) => {
-                self.set_members(members);
+                self.set_members(turn, members);
                 self.start_gossip(turn);
             }
             Event::Listeners(listeners) => {
@@ -287,7 +290,7 @@ impl Node {
 
     /// Nothing runs and nothing is asked of the store or of other nodes.
     pub fn is_idle(&self) -> bool {
-        self.attempts.len() == 0 && self.ops.len() == 0 && self.calls.len() == 0
+        self.attempts.len() == 0 && !self.ops.are_urgent() && self.calls.len() == 0
     }
 
     /// User keys of which a value is in memory, each once.

@@ -118,4 +118,11 @@ impl Ops {
     pub(super) fn len(&self) -> usize {
         self.open.len()
     }
+
+    /// Whether somebody waits for any of them, or something is to be written.
+    pub(super) fn are_urgent(&self) -> bool {
+        let is_upkeep =
+            |op: &Op| matches!(op.purpose, Purpose::Collect | Purpose::Sweep | Purpose::Evict);
+        self.open.values().any(|op| !is_upkeep(op))
+    }
 }

@@ -22,9 +22,9 @@ impl Node {
             Some(error) => self.store_failed(turn, id, error),
             // Not there yet.
             None if matches!(&result, StoreResult::Outcome(Ok(None))) && self.is_session(id) => {
-                self.ask_later(turn, id);
+                self.ask_once_more(turn, id);
             }
-            None if self.must_read_log(id, &result) => self.ask_later(turn, id),
+            None if self.must_read_log(id, &result) => self.ask_once_more(turn, id),
             None => {
                 if let Some(op) = self.close(id) {
                     self.store_answered(turn, op, result);
@@ -113,6 +113,14 @@ impl Node {
         self.ask_later(turn, id);
     }
 
+    /// The answer was not what is waited for.
+    fn ask_once_more(&mut self, turn: &Turn<'_>, id: OpId) {
+        if let Some(op) = self.ops.get_mut(id) {
+            op.failures += 1;
+        }
+        self.ask_later(turn, id);
+    }
+
     fn ask_later(&mut self, turn: &Turn<'_>, id: OpId) {
         let Some(op) = self.ops.get_mut(id) else { return };
         let [chance, ..] = self.hasher.hash_one((id, op.failures)).to_ne_bytes();
@@ -121,7 +129,7 @@ impl Node {
     }
 
     /// An outcome of which only remains are left says that newer versions are in the store's log. Whoever
-    /// is told of it must find them here.
+    /// is told of it must find them here, and not too far ahead of this node's clock.
     fn must_read_log(&self, id: OpId, result: &StoreResult) -> bool {
         let (StoreResult::Outcome(Ok(Some(outcome))) | StoreResult::Decided(Ok(outcome))) = result
         else {
@@ -131,7 +139,9 @@ impl Node {
         let asked = self.ops.get(id).and_then(|op| op.purpose.asked_at());
         self.config.has_peers
             && commit.keys.is_empty()
-            && asked.is_some_and(|asked| self.log_read.is_none_or(|read| read < asked))
+            && asked.is_some_and(|asked| {
+                self.is_any_obscured() || self.log_read.is_none_or(|read| read < asked)
+            })
     }
 
     fn is_session(&self, id: OpId) -> bool {

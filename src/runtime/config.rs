@@ -69,6 +69,10 @@ pub enum StorageKind {
     Anna,
     /// In Redis or Valkey: one server, sentinels, or a cluster.
     Redis,
+    /// In a table of Amazon DynamoDB.
+    #[value(name = "dynamodb")]
+    #[serde(rename = "dynamodb")]
+    DynamoDb,
 }
 
 /// Text that may hold a password, which is not shown where settings are logged.
@@ -122,14 +126,14 @@ pub enum LogFormat {
 
 /// Declares [`Options`] and [`Settings`] together, so that no option is missing in one of them.
 macro_rules! options {
-    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr, $env:literal, $value:literal, $group:literal;)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr, $env:literal, $value:literal, $group:literal $(, [$($more:tt)*])?;)+) => {
         /// What may be given. `None` is: not given here.
         #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case", deny_unknown_fields)]
         pub struct Options {
             $(
                 $(#[doc = $doc])+
-                #[arg(long, env = $env, value_name = $value, help_heading = $group, hide_env_values = true)]
+                #[arg(long, env = $env, value_name = $value, help_heading = $group, hide_env_values = true, $($($more)*)?)]
                 #[serde(skip_serializing_if = "Option::is_none")]
                 pub $name: Option<$type>,
             )+
@@ -207,10 +211,23 @@ options! {
     redis_wait_timeout: f64 = 1.0, "AFT_REDIS_WAIT_TIMEOUT", "SECONDS", "Storage";
     /// Read values from the replicas of a Redis cluster, and from its masters what is not there yet.
     /// [default: false]
-    redis_replica_reads: bool = false, "AFT_REDIS_REPLICA_READS", "BOOL", "Storage";
+    redis_replica_reads: bool = false, "AFT_REDIS_REPLICA_READS", "BOOL", "Storage",
+        [num_args = 0..=1, require_equals = true, default_missing_value = "true"];
     /// Read what the original AFT left in this Redis, under names that begin with data/ and transactions/,
     /// where a key has no newer value. [default: false]
-    redis_original: bool = false, "AFT_REDIS_ORIGINAL", "BOOL", "Storage";
+    redis_original: bool = false, "AFT_REDIS_ORIGINAL", "BOOL", "Storage",
+        [num_args = 0..=1, require_equals = true, default_missing_value = "true"];
+
+    /// Table of DynamoDB in which everything is kept. [default: aft]
+    dynamodb_table: String = "aft".to_owned(), "AFT_DYNAMODB_TABLE", "NAME", "Storage";
+    /// Where DynamoDB is, if it is not Amazon's own: http://HOST:PORT. [default: that of the region]
+    dynamodb_endpoint: String = String::new(), "AFT_DYNAMODB_ENDPOINT", "URL", "Storage";
+    /// Region of the table. [default: AWS_REGION, the profile, or the machine's own]
+    dynamodb_region: String = String::new(), "AFT_DYNAMODB_REGION", "REGION", "Storage";
+
+    /// Make the table or bucket that everything is kept in, if it is not there. [default: false]
+    create: bool = false, "AFT_CREATE", "BOOL", "Storage",
+        [num_args = 0..=1, require_equals = true, default_missing_value = "true"];
 
     /// Other nodes that are told at once what was committed here: IP or IP:OFFSET, separated by commas.
     /// Each of them has to know this one, too. In a --config file this list, and nothing else, is read
@@ -239,6 +256,17 @@ options! {
     /// [default: 7200]
     retry_window: f64 = 7200.0, "AFT_RETRY_WINDOW", "SECONDS", "Transactions";
 
+    /// Whether versions that nobody needs are deleted from memory and from the store. [default: true]
+    collect_garbage: bool = true, "AFT_COLLECT_GARBAGE", "true|false", "Garbage";
+    /// How often versions that were superseded are looked for. [default: 1]
+    collect_each: f64 = 1.0, "AFT_COLLECT_EACH", "SECONDS", "Garbage";
+    /// Pause between two looks through the whole store for what was missed: by a restart, by a writer that
+    /// died. [default: 600]
+    sweep_each: f64 = 600.0, "AFT_SWEEP_EACH", "SECONDS", "Garbage";
+    /// Values whose commit has not come after this time are deleted. Longer than txn-lifetime.
+    /// [default: 3600]
+    orphans_after: f64 = 3600.0, "AFT_ORPHANS_AFTER", "SECONDS", "Garbage";
+
     /// The largest value. [default: 64 MiB]
     value_bytes_max: usize = 64 << 20, "AFT_VALUE_BYTES_MAX", "BYTES", "Limits";
     /// The largest request. Up to four times as much is refused with an answer, more is cut off.
@@ -254,6 +282,9 @@ options! {
     txn_max: usize = 250_000, "AFT_TXN_MAX", "N", "Limits";
     /// Size of the value cache. [default: 256 MiB]
     cache_bytes_max: u64 = 256 << 20, "AFT_CACHE_BYTES_MAX", "BYTES", "Limits";
+    /// About how many keys' versions are known without asking the store. Others are looked up when they are
+    /// read; about 300 bytes each. [default: 4000000]
+    index_keys_max: usize = 4_000_000, "AFT_INDEX_KEYS_MAX", "N", "Limits";
     /// Sockets kept open for answers; the one unused for longest makes room. At most 900.
     /// [default: 700]
     reply_sockets_max: usize = 700, "AFT_REPLY_SOCKETS_MAX", "N", "Limits";
@@ -287,6 +318,9 @@ impl Settings {
             ("txn-lifetime", self.txn_lifetime),
             ("retry-window", self.retry_window),
             ("clock-bound", self.clock_bound),
+            ("collect-each", self.collect_each),
+            ("sweep-each", self.sweep_each),
+            ("orphans-after", self.orphans_after),
         ];
         for (name, value) in seconds {
             if !(value.is_finite() && (0.001..=1e9).contains(&value)) {
@@ -357,6 +391,15 @@ impl Settings {
         if let Err(error) = parse_routing(&self.anna_routing) {
             return Err(ConfigError::Value { name: "anna-routing", why: error.to_string() });
         }
+        if let Err(why) = check_table_name(&self.dynamodb_table) {
+            return Err(ConfigError::Value { name: "dynamodb-table", why });
+        }
+        let endpoint = &self.dynamodb_endpoint;
+        let is_url = ["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme));
+        if !endpoint.is_empty() && !is_url {
+            let why = format!("{endpoint:?} does not begin with http:// or https://");
+            return Err(ConfigError::Value { name: "dynamodb-endpoint", why });
+        }
         if self.retry_window < 10.0 * self.txn_lifetime {
             let why = format!(
                 "{} is less than ten times txn-lifetime ({}), so a retry could outlive the memory of its outcome",
@@ -399,6 +442,16 @@ impl Settings {
         Ok(())
     }
 
+    /// Where Redis is, without user and password.
+    pub fn redis_shown(&self) -> String {
+        let host = |url: &str| {
+            let url = url.trim();
+            let behind_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+            behind_scheme.rsplit_once('@').map_or(behind_scheme, |(_, host)| host).to_owned()
+        };
+        self.redis_url.0.split(',').map(host).collect::<Vec<_>>().join(",")
+    }
+
     /// The other nodes.
     pub fn peers(&self) -> Vec<Arc<str>> {
         let named = self.peer.split(',').filter(|one| !one.is_empty());
@@ -424,6 +477,15 @@ impl Settings {
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).unwrap_or_default()
     }
+}
+
+/// DynamoDB's rules for the names of tables.
+fn check_table_name(name: &str) -> Result<(), String> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if (3..=255).contains(&name.len()) && name.chars().all(is_allowed) {
+        return Ok(());
+    }
+    Err(format!("{name:?} is not 3 to 255 letters, digits, '-', '_' and '.'"))
 }
 
 /// What a configuration is loaded from, so that it can be loaded again.
@@ -525,6 +587,8 @@ mod tests {
             ("redis-timeout = 0", "redis-timeout"),
             ("redis-prefix = \"\"", "redis-prefix"),
             ("redis-wait = 1\nredis-wait-timeout = 5", "redis-wait-timeout"),
+            ("dynamodb-table = \"a\"", "dynamodb-table"),
+            ("dynamodb-endpoint = \"here\"", "dynamodb-endpoint"),
             ("ip = \"here\"", "ip"),
             ("manager = \"here\"", "manager"),
             ("manager = \"127.0.0.1\"", "manager"),

@@ -101,6 +101,7 @@ pub(super) fn publish(node: &Status, sockets: &SocketStatus) {
         counter!("aft_gossip_messages_total", "way" => way).absolute(messages);
         counter!("aft_gossip_commits_total", "way" => way).absolute(commits);
     }
+    publish_garbage(node);
     counter!("aft_gossip_commits_found_total").absolute(gossip.commits_found);
     counter!("aft_gossip_resends_asked_total").absolute(gossip.resends_asked);
     let dropped = |why: &'static str, count| {
@@ -116,6 +117,26 @@ pub(super) fn publish(node: &Status, sockets: &SocketStatus) {
         counter!("aft_peer_messages_total", "way" => way).absolute(messages);
         counter!("aft_peer_bytes_total", "way" => way).absolute(bytes);
     }
+}
+
+fn publish_garbage(node: &Status) {
+    gauge!("aft_oldest_transaction_seconds").set(node.oldest_transaction_ms as f64 / 1000.0);
+    let garbage = node.garbage;
+    for (what, count) in [
+        ("version_dropped", garbage.dropped),
+        ("version_deleted", garbage.deleted),
+        ("record_deleted", garbage.records),
+        ("key_evicted", garbage.evicted),
+        ("version_swept", garbage.swept.versions),
+        ("record_swept", garbage.swept.records),
+        ("outcome_swept", garbage.swept.outcomes),
+        ("orphan_swept", garbage.swept.orphans),
+    ] {
+        counter!("aft_garbage_total", "what" => what).absolute(count);
+    }
+    counter!("aft_grace_periods_total").absolute(garbage.graces);
+    counter!("aft_heads_looked_up_total").absolute(garbage.heads);
+    counter!("aft_versions_gone_total").absolute(garbage.gone);
 }
 
 /// Sets what the way to the store has counted.
@@ -142,6 +163,24 @@ fn describe() {
     describe_counter!(
         "aft_gossip_resends_asked_total",
         "Questions for commits that did not arrive"
+    );
+    describe_gauge!(
+        "aft_oldest_transaction_seconds",
+        Unit::Seconds,
+        "Age of the transaction that runs for longest; garbage waits for it"
+    );
+    describe_counter!("aft_garbage_total", "What was forgotten, by kind");
+    describe_counter!(
+        "aft_grace_periods_total",
+        "Times when garbage was needed by nobody any more"
+    );
+    describe_counter!(
+        "aft_heads_looked_up_total",
+        "Keys that the index did not know and the store was asked for"
+    );
+    describe_counter!(
+        "aft_versions_gone_total",
+        "Transactions aborted as a version they needed was gone"
     );
     describe_gauge!("aft_members", "Other nodes that are told of commits");
     describe_gauge!("aft_members_live", "Those of them that were heard from of late");

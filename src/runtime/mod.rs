@@ -6,11 +6,14 @@ pub(crate) mod anna;
 pub mod clock;
 pub mod config;
 pub mod counters;
+#[cfg(feature = "dynamodb")]
+pub(crate) mod dynamo;
 pub mod history;
 pub(crate) mod limits;
 pub mod logging;
 mod members;
-mod redis;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 mod reload;
 mod shared;
 pub mod sidecar;

@@ -35,7 +35,11 @@ pub(super) fn start(
 
 async fn follow(store: Arc<dyn Storage>, worker: Handle, mut position: LogPosition) {
     let mut trouble = Trouble::new("cannot look for commits of other sidecars");
+    let mut begins = true;
     loop {
+        if std::mem::take(&mut begins) {
+            worker.send(Command::LogIsBeingRead);
+        }
         let page = store.commits_since(&position, LogScope::Others).await;
         let mut is_end = true;
         if let Some(page) = trouble.note(page) {
@@ -44,8 +48,12 @@ async fn follow(store: Arc<dyn Storage>, worker: Handle, mut position: LogPositi
             if !page.commits.is_empty() {
                 worker.send(Command::Learned(page.commits));
             }
+            if is_end {
+                worker.send(Command::LogWasRead);
+            }
         }
         if is_end {
+            begins = true;
             sleep(FOLLOW_EACH).await;
         }
     }

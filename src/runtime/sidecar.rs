@@ -13,9 +13,12 @@ use super::admin;
 use super::anna::{self, AnnaError};
 use super::clock::{self, Clock};
 use super::config::{ConsistencyKind, DEFAULT_ADMIN, Given, Settings, StorageKind};
+#[cfg(feature = "dynamodb")]
+use super::dynamo::{self, DynamoError};
 use super::history::History;
 use super::limits::raise_file_limit;
 use super::members::{self, Members, Source};
+#[cfg(feature = "redis")]
 use super::redis::{self, RedisError};
 use super::reload;
 use super::shared;
@@ -55,8 +58,23 @@ pub enum SidecarError {
     #[error(transparent)]
     Anna(#[from] AnnaError),
     /// Redis.
+    #[cfg(feature = "redis")]
     #[error(transparent)]
     Redis(#[from] RedisError),
+    /// DynamoDB.
+    #[cfg(feature = "dynamodb")]
+    #[error(transparent)]
+    DynamoDb(#[from] DynamoError),
+    /// A store that this program was built without.
+    #[error(
+        "this aft cannot use --storage {storage}; build it with: cargo build --features {feature}"
+    )]
+    NotBuilt {
+        /// The store.
+        storage: &'static str,
+        /// The feature that adds it.
+        feature: &'static str,
+    },
     /// The commit log.
     #[error("cannot read the commit log: {0}")]
     Log(StorageError),
@@ -191,7 +209,8 @@ fn announce(settings: &Settings, admin: Option<SocketAddr>, commits: usize) {
         StorageKind::Embedded => format!("embedded {}", settings.data_dir.display()),
         StorageKind::Memory => "memory".to_owned(),
         StorageKind::Anna => format!("anna {}", settings.anna_routing),
-        StorageKind::Redis => format!("redis {}", redis::shown(settings)),
+        StorageKind::Redis => format!("redis {}", settings.redis_shown()),
+        StorageKind::DynamoDb => format!("dynamodb {}", settings.dynamodb_table),
     };
     let ipc = settings.ipc_dir.display();
     // Whoever started us may have closed our output; that is no reason to fail.
@@ -208,7 +227,20 @@ async fn open_store(settings: &Settings) -> Result<Arc<dyn Storage>, SidecarErro
         }
         StorageKind::Memory => Arc::new(MemoryStore::default()),
         StorageKind::Anna => Arc::new(anna::open(settings).await?),
-        StorageKind::Redis => redis::open(settings).await?,
+        #[cfg(feature = "redis")]
+        StorageKind::Redis => Arc::new(redis::open(settings).await?),
+        #[cfg(not(feature = "redis"))]
+        StorageKind::Redis => {
+            let (storage, feature) = ("redis", "redis");
+            return Err(SidecarError::NotBuilt { storage, feature });
+        }
+        #[cfg(feature = "dynamodb")]
+        StorageKind::DynamoDb => Arc::new(dynamo::open(settings).await?),
+        #[cfg(not(feature = "dynamodb"))]
+        StorageKind::DynamoDb => {
+            let (storage, feature) = ("dynamodb", "dynamodb");
+            return Err(SidecarError::NotBuilt { storage, feature });
+        }
     })
 }
 
@@ -244,6 +276,11 @@ fn new_node(settings: &Settings, store: &dyn Storage) -> Result<Node, SidecarErr
         buffer_bytes_max: settings.buffer_bytes_max,
         txn_max: settings.txn_max,
         cache_bytes_max: settings.cache_bytes_max,
+        collects: settings.collect_garbage && store.collects_garbage(),
+        index_keys_max: settings.index_keys_max,
+        collect_each: Duration::from_secs_f64(settings.collect_each),
+        sweep_each: Duration::from_secs_f64(settings.sweep_each),
+        orphans_after: Duration::from_secs_f64(settings.orphans_after),
         ..NodeConfig::default()
     };
     Ok(Node::new(config, consistency, seed))
@@ -284,6 +321,7 @@ async fn load(
                 history.load(commit);
             }
         }
+        make_room(store, node).await;
         commits += page.commits.len();
         tracing::debug!(commits, "reading the commit log");
         position = page.next;
@@ -295,6 +333,21 @@ async fn load(
                 );
             }
             return Ok(Loaded { commits, position });
+        }
+    }
+}
+
+/// Forgets keys that are too many while the log is read. If the store cannot confirm their heads they stay.
+async fn make_room(store: &dyn Storage, node: &mut Node) {
+    let heads = node.to_evict();
+    if heads.is_empty() {
+        return;
+    }
+    match store.set_heads(&heads).await {
+        Ok(()) => node.evict(&heads),
+        Err(error) => {
+            tracing::warn!("more keys than index-keys-max are kept: {error}");
+            node.keep(&heads);
         }
     }
 }

@@ -31,8 +31,12 @@ const LOG_PAUSE: Duration = Duration::from_secs(1);
 pub(super) enum Command {
     /// Tell how things are.
     Status(oneshot::Sender<(Status, SocketStatus)>),
-    /// Commits of others were found in the store.
+    /// The store's log begins to be looked through for what others committed.
+    LogIsBeingRead,
+    /// Commits of others were found in it.
     Learned(Vec<Arc<Commit>>),
+    /// It was read to its end.
+    LogWasRead,
     /// These are all nodes from here on.
     Members(Vec<Address>),
     /// These are told of all commits, too, and are no nodes.
@@ -216,6 +220,10 @@ impl Worker {
                     }
                     self.handle_event(self.clock.now(), Event::Learned(commits));
                 }
+                Command::LogIsBeingRead => {
+                    self.handle_event(self.clock.now(), Event::LogIsBeingRead);
+                }
+                Command::LogWasRead => self.handle_event(self.clock.now(), Event::LogWasRead),
                 Command::Members(members) => {
                     self.handle_event(self.clock.now(), Event::Members(members));
                 }

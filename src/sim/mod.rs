@@ -72,6 +72,12 @@ pub enum Flaw {
     Tardy,
     /// Commits that are lost on their way to another node count as heard there.
     Deaf,
+    /// Whoever asks when nobody needs what is superseded is told: now.
+    Hasty,
+    /// Nodes believe to have read the store's log, and have not.
+    Unread,
+    /// Nobody answers when nobody needs any more what is superseded, and nothing is swept.
+    Hoarding,
 }
 
 /// What keeps the commits of a run.
@@ -113,6 +119,8 @@ pub struct Report {
     pub reads: usize,
     /// Commits of transactions that ran on more than one node.
     pub spread_commits: usize,
+    /// Transactions that needed a version that was gone. In fair weather there must be none.
+    pub gone: u64,
     /// How often a node died.
     pub crashes: usize,
     /// How often a node was stopped for a while.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::world::{Happening, World};
 use super::{Flaw, site};
-use crate::node::{Address, Event, PeerMessage};
+use crate::node::{Address, Event, Graced, PeerMessage};
+use crate::txn::Timestamp;
 
 /// The longest time for which a cut stays.
 const CUT_MS_MAX: u64 = 8_000;
@@ -26,6 +27,20 @@ impl World<'_> {
             return;
         };
         self.report.messages += 1;
+        if let PeerMessage::Grace(ask) = &message
+            && self.options.flaw == Some(Flaw::Hasty)
+        {
+            let answer = Graced {
+                node: self.sites[to].address.clone(),
+                incarnation: ask.asker.incarnation.clone(),
+                number: ask.number,
+                readable_to: Timestamp(u64::MAX),
+            };
+            return self.deliver(from, PeerMessage::Graced(answer));
+        }
+        if matches!(message, PeerMessage::Graced(_)) && self.options.flaw == Some(Flaw::Hoarding) {
+            return;
+        }
         self.spoil(to, &mut message);
         if to != from {
             let is_cut = self.network.cut.contains(&(from.min(to), from.max(to)));

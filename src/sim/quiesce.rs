@@ -22,6 +22,7 @@ const CLOCK_SLACK_NS: u64 = 5_000_000_000;
 
 impl World<'_> {
     pub(super) fn come_to_rest(&mut self) {
+        let is_fair = self.weather.is_fair();
         // Faults stop; what is under way ends, and everything that was left is forgotten.
         self.weather = Weather::calm();
         self.clients.stop();
@@ -32,6 +33,11 @@ impl World<'_> {
         }
         self.pass(SPREADS_WITHIN);
         self.quiescent();
+        (0..self.sites.len()).for_each(|site| self.count_gone(site));
+        if is_fair && self.report.gone > 0 {
+            let what = format!("{} transactions needed a version that was gone", self.report.gone);
+            self.broken("what is needed stays", what);
+        }
         self.look_everywhere();
         self.look_for_garbage();
         self.collect();
@@ -124,6 +130,12 @@ impl World<'_> {
         }
         if wanted.iter().any(|(_, version)| is_young(version)) {
             return;
+        }
+        for number in 0..self.sites.len() {
+            let status = self.sites[number].node.as_ref().map(crate::node::Node::status);
+            if let Some(status) = status.filter(|status| status.versions > status.keys) {
+                self.broken("garbage is collected", format!("node {} has {status:?}", number + 1));
+            }
         }
         let usage = self.store.usage_now();
         let live: BTreeSet<&Version> = wanted.iter().map(|(_, version)| version).collect();

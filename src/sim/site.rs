@@ -9,7 +9,7 @@ use super::anna::{Anna, Call};
 use super::history::Landed;
 use super::network::address;
 use super::world::{EPOCH_NS, Happening, World};
-use super::{Options, StoreKind, clients};
+use super::{Flaw, Options, StoreKind, clients};
 use fastrand::Rng;
 
 use crate::node::{Address, Effect, End, Event, Node, NodeConfig, Now, PeerMessage, Ticket};
@@ -31,6 +31,8 @@ const CLOCK_BOUND: Duration = Duration::from_secs(60);
 const RIGHT_CLOCK_NS: i64 = 25_000_000_000;
 /// Longer than the last retry comes late. Clocks that are wrong are so by less.
 pub(super) const RETRY_WINDOW: Duration = Duration::from_secs(7200);
+const SWEPT_EACH: Duration = Duration::from_secs(5);
+const NEVER: Duration = Duration::from_secs(1_000_000);
 const TRANSACTION_LIFE: Duration = Duration::from_secs(8);
 const WRONG_CLOCK_NS: i64 = 3_600_000_000_000;
 
@@ -134,7 +136,7 @@ impl World<'_> {
             collects: self.options.store == StoreKind::Conditional && self.options.garbage,
             index_keys_max: if small { 2 } else { 1_000 },
             collect_each: Duration::from_millis(50),
-            sweep_each: Duration::from_secs(5),
+            sweep_each: if self.options.flaw == Some(Flaw::Hoarding) { NEVER } else { SWEPT_EACH },
             retry_window: RETRY_WINDOW,
             ..NodeConfig::default()
         };
@@ -207,6 +209,10 @@ impl World<'_> {
         let Ok(LogPage { commits, next, .. }) = page else { return };
         self.sites[number].position = next;
         let delay = Duration::from_micros(self.rng.u64(50..5_000));
+        if self.options.flaw == Some(Flaw::Unread) {
+            let event = Event::LogWasRead;
+            return self.after(delay, Happening::Arrive { site: number, life: Some(life), event });
+        }
         for event in [Event::Learned(commits), Event::LogWasRead] {
             self.after(delay, Happening::Arrive { site: number, life: Some(life), event });
         }
@@ -289,8 +295,15 @@ impl World<'_> {
         }
     }
 
+    /// Counts the transactions of a node's life that needed a version that was gone.
+    pub(super) fn count_gone(&mut self, number: usize) {
+        let node = self.sites[number].node.as_ref();
+        self.report.gone += node.map_or(0, |node| node.status().garbage.gone);
+    }
+
     fn crash(&mut self, number: usize) {
         self.note(number, 0, &"crash");
+        self.count_gone(number);
         let site = &mut self.sites[number];
         site.node = None;
         site.open.clear();

@@ -64,6 +64,11 @@ impl Weather {
         }
     }
 
+    /// No node is ever unable to tell others in time what it needs.
+    pub(super) fn is_fair(&self) -> bool {
+        self.crash + self.freeze + self.wrong_clock == 0.0
+    }
+
     /// Nothing goes wrong any more.
     pub(super) fn calm() -> Self {
         Self::default()

@@ -19,6 +19,8 @@ pub use garbage::{Garbage, Share, Superseded, Sweep, Swept, Usage};
 pub mod anna;
 mod codec;
 pub mod conformance;
+#[cfg(feature = "dynamodb")]
+pub mod dynamo;
 pub mod embedded;
 mod garbage;
 pub mod memory;
