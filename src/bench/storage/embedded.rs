@@ -26,7 +26,7 @@ pub(super) fn open(family: &Family) -> Result<Ground, BenchError> {
     Ok(Ground {
         write: "fjall batch",
         direct: Arc::new(Plain { database, values }),
-        store: Arc::new(EmbeddedStore::open(&path("store"), EmbeddedOptions::default())?),
+        store: Arc::new(EmbeddedStore::open(path("store"), EmbeddedOptions::default())?),
         kept: Kept::Directory(path("of-sidecar")),
         _server: None,
     })

@@ -4,13 +4,18 @@ use serde::Serialize;
 
 use super::run::Run;
 use crate::bench::BenchError;
+use crate::bench::cluster::executor::Executor;
 use crate::bench::messages::key;
 use crate::bench::process;
 use crate::bench::target::Target;
+use crate::runtime::limits::raise_file_limit;
+use crate::transport::ClientContext;
 
 /// Clients that were there before, so that what is needed once is not counted.
 const WARM: usize = 20;
-const CLIENTS: usize = 300;
+const CLIENTS: usize = 200;
+/// Clients that share a context: libzmq has no more than 1023 sockets in one.
+const OF_CONTEXT: usize = 100;
 const BYTES_MAX: f64 = 65_536.0;
 
 /// What was measured.
@@ -21,11 +26,17 @@ pub(super) struct Idle {
 
 /// Measures.
 pub(super) fn measure(run: &Run<'_>) -> Result<Idle, BenchError> {
+    raise_file_limit();
     let mut clients = Vec::new();
     let mut resident = Vec::new();
     for count in [WARM, CLIENTS] {
-        for _ in 0..count {
-            let mut client = run.executor(&run.sidecar)?;
+        let mut context = ClientContext::default();
+        for number in 0..count {
+            if number % OF_CONTEXT == 0 {
+                context = ClientContext::default();
+            }
+            let name = format!("idle-{count}-{number}");
+            let mut client = Executor::open_in(&context, &run.sidecar.ipc_dir, &name)?;
             client.get_alone(&[key(0)]).map_err(BenchError::Answer)?;
             let txn = client.start().map_err(BenchError::Answer)?;
             client.commit(&txn).map_err(BenchError::Answer)?;

@@ -29,9 +29,12 @@ pub(super) struct Paced {
     uncached: Option<Quantiles>,
 }
 
+/// Reads the value of the n-th key.
+type Read<'a> = Box<dyn FnMut(usize) -> Result<(), BenchError> + 'a>;
+
 /// Measures.
 pub(super) fn measure(run: &Run<'_>) -> Result<Paced, BenchError> {
-    let mut ways: Vec<Box<dyn FnMut(usize) -> Result<(), BenchError> + '_>> =
+    let mut ways: Vec<Read<'_>> =
         vec![Box::new(|number| run.directly.read(&[run.directly.key(number)]))];
     for server in std::iter::once(&run.sidecar).chain(&run.uncached) {
         let mut executor = run.executor(server)?;
