@@ -154,13 +154,14 @@ fn measure(
     };
     // Before much memory is in use that could be given back.
     let idle = idle::measure(&run)?;
-    step("commits");
-    let commits = SHAPES.map(|(writes, bytes)| commit::measure(&run, writes, bytes));
-    let commits = commits.into_iter().collect::<Result<Vec<_>, _>>()?;
     step("reads");
     let paced = pace::measure(&run)?;
     step("the paper's transaction");
     let paper = paper::measure(&run)?;
+    step("commits");
+    // Last, as they leave values of other sizes under the keys.
+    let commits = SHAPES.map(|(writes, bytes)| commit::measure(&run, writes, bytes));
+    let commits = commits.into_iter().collect::<Result<Vec<_>, _>>()?;
     progress.finish_and_clear();
     runtime.block_on(run.ground.store.close());
     Ok(OfStore { store, commits, paced, paper, idle })
