@@ -265,7 +265,10 @@ fn new_node(settings: &Settings, store: &dyn Storage) -> Result<Node, SidecarErr
         collects: settings.collect_garbage && store.collects_garbage(),
         index_keys_max: settings.index_keys_max,
         collect_each: Duration::from_secs_f64(settings.collect_each),
-        sweep_each: Duration::from_secs_f64(settings.sweep_each),
+        sweep_each: match settings.sweep_each {
+            0.0 => store.swept_each(),
+            seconds => Duration::from_secs_f64(seconds),
+        },
         orphans_after: Duration::from_secs_f64(settings.orphans_after),
         ..NodeConfig::default()
     };
