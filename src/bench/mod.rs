@@ -20,6 +20,7 @@ mod place;
 mod process;
 mod sidecar;
 mod stats;
+pub mod storage;
 mod table;
 mod target;
 mod turns;

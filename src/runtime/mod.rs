@@ -12,6 +12,8 @@ pub mod history;
 pub(crate) mod limits;
 pub mod logging;
 mod members;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 mod reload;
 mod shared;
 pub mod sidecar;

@@ -18,6 +18,8 @@ use super::dynamo::{self, DynamoError};
 use super::history::History;
 use super::limits::raise_file_limit;
 use super::members::{self, Members, Source};
+#[cfg(feature = "redis")]
+use super::redis::{self, RedisError};
 use super::reload;
 use super::shared;
 use super::watch::SidecarWatch;
@@ -55,6 +57,10 @@ pub enum SidecarError {
     /// Anna.
     #[error(transparent)]
     Anna(#[from] AnnaError),
+    /// Redis.
+    #[cfg(feature = "redis")]
+    #[error(transparent)]
+    Redis(#[from] RedisError),
     /// DynamoDB.
     #[cfg(feature = "dynamodb")]
     #[error(transparent)]
@@ -203,6 +209,7 @@ fn announce(settings: &Settings, admin: Option<SocketAddr>, commits: usize) {
         StorageKind::Embedded => format!("embedded {}", settings.data_dir.display()),
         StorageKind::Memory => "memory".to_owned(),
         StorageKind::Anna => format!("anna {}", settings.anna_routing),
+        StorageKind::Redis => format!("redis {}", settings.redis_shown()),
         StorageKind::DynamoDb => format!("dynamodb {}", settings.dynamodb_table),
     };
     let ipc = settings.ipc_dir.display();
@@ -220,6 +227,13 @@ async fn open_store(settings: &Settings) -> Result<Arc<dyn Storage>, SidecarErro
         }
         StorageKind::Memory => Arc::new(MemoryStore::default()),
         StorageKind::Anna => Arc::new(anna::open(settings).await?),
+        #[cfg(feature = "redis")]
+        StorageKind::Redis => Arc::new(redis::open(settings).await?),
+        #[cfg(not(feature = "redis"))]
+        StorageKind::Redis => {
+            let (storage, feature) = ("redis", "redis");
+            return Err(SidecarError::NotBuilt { storage, feature });
+        }
         #[cfg(feature = "dynamodb")]
         StorageKind::DynamoDb => Arc::new(dynamo::open(settings).await?),
         #[cfg(not(feature = "dynamodb"))]

@@ -25,6 +25,8 @@ pub mod embedded;
 mod garbage;
 pub mod memory;
 mod position;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod remains;
 
 /// The largest value that any store takes, in bytes: a message may not exceed 2 GiB.
@@ -141,6 +143,12 @@ pub trait Storage: Send + Sync + 'static {
         position: &LogPosition,
         scope: LogScope,
     ) -> Result<LogPage, StorageError>;
+
+    /// Whether the log tells commits in the order in which they were decided. Otherwise it does so for
+    /// those of each of its parts.
+    fn log_is_in_order(&self) -> bool {
+        true
+    }
 
     /// Whether other processes may append to the commit log while this one runs.
     fn is_shared(&self) -> bool {
