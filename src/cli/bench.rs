@@ -57,19 +57,19 @@ enum What {
 pub fn run(args: BenchArgs) -> ExitCode {
     let done = match args.what {
         What::Ipc { options, json } => ipc::run(&options).map(|report| match json {
-            true => print_json(&report),
+            true => super::print_json(&report),
             false => print!("{}", report.render()),
         }),
         What::Commit { options, json } => commit::run(&options).map(|report| match json {
-            true => print_json(&report),
+            true => super::print_json(&report),
             false => print!("{}", report.render()),
         }),
         What::Anna { options, json } => anna::run(&options).map(|report| match json {
-            true => print_json(&report),
+            true => super::print_json(&report),
             false => print!("{}", report.render()),
         }),
         What::Cluster { options, json } => cluster::run(&options).map(|report| match json {
-            true => print_json(&report),
+            true => super::print_json(&report),
             false => print!("{}", report.render()),
         }),
         What::Echo(options) => echo::run(&options),
@@ -78,12 +78,5 @@ pub fn run(args: BenchArgs) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => super::fail(&error, 1),
-    }
-}
-
-fn print_json(report: &impl serde::Serialize) {
-    match serde_json::to_string_pretty(report) {
-        Ok(json) => println!("{json}"),
-        Err(error) => eprintln!("aft: cannot print the results: {error}"),
     }
 }

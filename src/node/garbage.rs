@@ -55,7 +55,7 @@ struct Sweeping {
 }
 
 /// What was forgotten since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct GarbageCounts {
     /// Versions dropped from the index.
     pub dropped: u64,
