@@ -8,6 +8,7 @@ use aft::bench::cluster::{self, ClusterOptions};
 use aft::bench::commit::{self, CommitOptions};
 use aft::bench::echo::{self, EchoOptions};
 use aft::bench::ipc::{self, IpcOptions};
+use aft::bench::soak::{self, SoakOptions};
 use clap::{Args, Subcommand};
 
 /// Measure what the sidecar costs on this machine.
@@ -47,6 +48,13 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    Soak {
+        #[command(flatten)]
+        options: SoakOptions,
+        /// Print JSON instead of tables
+        #[arg(long)]
+        json: bool,
+    },
     // Started by those above.
     #[command(hide = true)]
     Echo(EchoOptions),
@@ -69,6 +77,10 @@ pub fn run(args: BenchArgs) -> ExitCode {
             false => print!("{}", report.render()),
         }),
         What::Cluster { options, json } => cluster::run(&options).map(|report| match json {
+            true => super::print_json(&report),
+            false => print!("{}", report.render()),
+        }),
+        What::Soak { options, json } => soak::run(&options).map(|report| match json {
             true => super::print_json(&report),
             false => print!("{}", report.render()),
         }),
