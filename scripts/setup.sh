@@ -54,7 +54,8 @@ need_packages() {
     local sudo=()
     if [ "$(id -u)" -ne 0 ]; then sudo=(sudo); fi
     "${sudo[@]}" apt-get update -qq
-    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
+    # In this runlevel no service is started that comes with a package.
+    "${sudo[@]}" env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
 }
 
 need_tools() {
@@ -81,4 +82,10 @@ need_python() {
     fi
     say "Installing the Python client and what it needs into $venv (pip)"
     "$venv/bin/pip" install -q --disable-pip-version-check -e "$root/python${1:-}"
+}
+
+# The DynamoDB server that tests of that store use.
+need_dynamodb_server() {
+    say "Installing ministack (a DynamoDB server for tests) into $venv (pip)"
+    "$venv/bin/pip" install -q --disable-pip-version-check 'ministack==1.5.*'
 }

@@ -21,6 +21,7 @@ mod process;
 mod sidecar;
 pub mod soak;
 mod stats;
+pub mod storage;
 mod table;
 mod target;
 mod turns;

@@ -94,6 +94,11 @@ impl Place {
         Ok(Arc::new(AnnaStore::open(Arc::new(kv), options).await?))
     }
 
+    /// The process that was started here, if one was.
+    pub(super) fn into_process(self) -> Option<Process> {
+        self.own
+    }
+
     pub(super) fn end(self) {
         if let Some(server) = self.own {
             server.end();

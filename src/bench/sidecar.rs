@@ -31,6 +31,7 @@ pub(super) enum Kept {
     Memory,
     Directory(PathBuf),
     Anna { routing: String, ip: IpAddr },
+    Redis { url: String, prefix: String },
 }
 
 impl Kept {
@@ -38,8 +39,13 @@ impl Kept {
     fn name(&self) -> &'static str {
         match self {
             Self::Memory => "sidecar-memory",
-            Self::Directory(_) | Self::Anna { .. } => "sidecar",
+            Self::Directory(_) | Self::Anna { .. } | Self::Redis { .. } => "sidecar",
         }
+    }
+
+    /// Several sidecars can have this store at once.
+    pub(super) fn admits_several(&self) -> bool {
+        matches!(self, Self::Anna { .. } | Self::Redis { .. })
     }
 }
 
@@ -110,6 +116,9 @@ impl Server {
             Kept::Anna { routing, ip } => {
                 let ip = ip.to_string();
                 command.args(["anna", "--anna-routing", routing, "--ip", &ip])
+            }
+            Kept::Redis { url, prefix } => {
+                command.args(["redis", "--redis-url", url, "--redis-prefix", prefix])
             }
         };
         command.args(more);

@@ -8,7 +8,11 @@ use aft::bench::cluster::{self, ClusterOptions};
 use aft::bench::commit::{self, CommitOptions};
 use aft::bench::echo::{self, EchoOptions};
 use aft::bench::ipc::{self, IpcOptions};
+<<<<<<< HEAD
 use aft::bench::soak::{self, SoakOptions};
+=======
+use aft::bench::storage::{self, StorageBenchOptions};
+>>>>>>> main
 use clap::{Args, Subcommand};
 
 /// Measure what the sidecar costs on this machine.
@@ -48,6 +52,13 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    Storage {
+        #[command(flatten)]
+        options: StorageBenchOptions,
+        /// Print JSON instead of tables
+        #[arg(long)]
+        json: bool,
+    },
     Soak {
         #[command(flatten)]
         options: SoakOptions,
@@ -82,6 +93,10 @@ pub fn run(args: BenchArgs) -> ExitCode {
         }),
         What::Soak { options, json } => soak::run(&options).map(|report| match json {
             true => super::print_json(&report),
+            false => print!("{}", report.render()),
+        }),
+        What::Storage { options, json } => storage::run(&options).map(|report| match json {
+            true => print_json(&report),
             false => print!("{}", report.render()),
         }),
         What::Echo(options) => echo::run(&options),

@@ -101,7 +101,7 @@ impl Node {
         let mut keys = Vec::new();
         let mut values = Vec::new();
         for (key, value) in writes {
-            let fresh = self.index.is_new(&key);
+            let fresh = self.index.is_new(&key) && !self.is_kept_aside(&key);
             keys.push(WrittenKey { key, fresh });
             values.push(value);
         }

@@ -195,16 +195,18 @@ impl Node {
                 chosen.push(Chosen::Here(ReadValue { value: Some(value), source }));
                 continue;
             }
+            if !self.quarantined.is_empty()
+                && reads.pinned(key).is_none()
+                && self.is_obscured(turn.now, key)
+            {
+                return Err(Stop::Abort(Refusal::NoFit(key.clone())));
+            }
             match self.consistency.choose(key, self.index.known(key), reads) {
                 Choice::Committed(commit) => {
                     if self.consistency.binds_reads() {
                         reads.pin_committed(key.clone(), commit.clone());
                     }
                     chosen.push(Chosen::Version(commit));
-                }
-                // It has a value, which cannot be read yet, and perhaps took the place of one that could.
-                Choice::NoCommitted if reads.pinned(key).is_none() && self.is_kept_aside(key) => {
-                    return Err(Stop::Abort(Refusal::NoFit(key.clone())));
                 }
                 Choice::NoCommitted if self.must_look_up(turn, key, get, reads) => {
                     look_up.push(key.clone());

@@ -42,14 +42,13 @@ mod timers;
 mod travel;
 mod values;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
 use crate::storage::StorageError;
 use crate::timers::Timers;
-use crate::txn::{AttemptId, Commit, Consistency, HybridClock, IdSource, Key, Map, VersionIndex};
+use crate::txn::{AttemptId, Consistency, HybridClock, IdSource, Key, Map, VersionIndex};
 
 use attempts::{Attempts, Phase, Waiter};
 use calls::Calls;
@@ -61,6 +60,7 @@ pub use gossip::GossipCounts;
 use grace::Graces;
 use heads::Heads;
 use ops::{Op, Ops, Purpose};
+use quarantine::KeptAside;
 use query::Asking;
 use session::Waiting;
 use timers::Timer;
@@ -102,7 +102,7 @@ pub struct Node {
     graces: Graces,
     garbage: Collector,
     /// Commits of other nodes that are too far ahead of this node's clock.
-    quarantined: Vec<Arc<Commit>>,
+    quarantined: Vec<KeptAside>,
     draining: bool,
     /// When the last event was handled.
     elapsed: Duration,

@@ -17,15 +17,24 @@ const OWN_CLOCK_BOUND: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Commits kept aside. More are dropped; the store's log still has them.
 const QUARANTINED_MAX: usize = 10_000;
 
+/// A commit from the future.
+#[derive(Debug)]
+pub(super) struct KeptAside {
+    pub(super) commit: Arc<Commit>,
+    /// It was in the store's log when this node began.
+    since_start: bool,
+}
+
 impl Node {
     /// Learns a commit whose record is durable; from here on reads see it, unless it is from the future.
     /// To be called for all of the store's log before the first event. Answers whether it is readable.
     pub fn load(&mut self, now: Now, commit: &Arc<Commit>) -> bool {
         if self.ahead_of_time(now, commit).is_some() {
             if self.quarantined.len() < QUARANTINED_MAX
-                && self.quarantined.iter().all(|known| known.version != commit.version)
+                && self.quarantined.iter().all(|known| known.commit.version != commit.version)
             {
-                self.quarantined.push(commit.clone());
+                let since_start = !self.has_begun;
+                self.quarantined.push(KeptAside { commit: commit.clone(), since_start });
             }
             return false;
         }
@@ -46,15 +55,20 @@ impl Node {
 
     /// Looks again when the first of them may be believed.
     pub(super) fn watch_quarantine(&mut self, turn: &Turn<'_>) {
-        let waits = self.quarantined.iter().filter_map(|c| self.ahead_of_time(turn.now, c));
+        let kept = self.quarantined.iter();
+        let waits = kept.filter_map(|kept| self.ahead_of_time(turn.now, &kept.commit));
         if let Some(wait) = waits.min() {
             self.timers.set(turn.now.elapsed.saturating_add(wait), Timer::Quarantine);
         }
     }
 
     pub(super) fn review_quarantine(&mut self, turn: &mut Turn<'_>) {
-        for commit in std::mem::take(&mut self.quarantined) {
-            self.load(turn.now, &commit);
+        for kept in std::mem::take(&mut self.quarantined) {
+            if self.ahead_of_time(turn.now, &kept.commit).is_some() {
+                self.quarantined.push(kept);
+            } else {
+                self.load(turn.now, &kept.commit);
+            }
         }
         self.watch_quarantine(turn);
     }
@@ -65,10 +79,28 @@ impl Node {
         now.wall_ns.saturating_add(bound)
     }
 
-    /// Whether a commit is kept aside that wrote this key, or may be.
+    /// Whether this key cannot be read: a newer version of it was kept aside when this node began, so that
+    /// what was written before that, by other clocks, may have been collected by nodes that could read it.
+    /// (What is kept aside later collects nothing, as this node is asked.) What is out of all reason does
+    /// not make a key unreadable.
+    pub(super) fn is_obscured(&self, now: Now, key: &Key) -> bool {
+        self.quarantined.iter().any(|kept| {
+            let ahead = self.ahead_of_time(now, &kept.commit);
+            kept.since_start
+                && ahead.is_some_and(|ahead| ahead < OWN_CLOCK_BOUND)
+                && kept.commit.written(key).is_some()
+        })
+    }
+
+    /// Whether any key [is obscured](Self::is_obscured).
+    pub(super) fn is_any_obscured(&self) -> bool {
+        self.quarantined.iter().any(|kept| kept.since_start)
+    }
+
+    /// Whether some version of this key is kept aside.
     pub(super) fn is_kept_aside(&self, key: &Key) -> bool {
         self.quarantined.len() >= QUARANTINED_MAX
-            || self.quarantined.iter().any(|commit| commit.written(key).is_some())
+            || self.quarantined.iter().any(|kept| kept.commit.written(key).is_some())
     }
 
     /// How long until a commit may be believed, if that is not yet.

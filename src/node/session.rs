@@ -56,7 +56,8 @@ impl Node {
     fn is_readable(&self, token: &Token) -> bool {
         // The token may name another attempt of the id than the one that committed.
         let base = token.attempt.base();
-        let is_kept_aside = self.quarantined.iter().any(|c| c.version.writer.base() == base);
+        let is_kept_aside =
+            self.quarantined.iter().any(|kept| kept.commit.version.writer.base() == base);
         if is_kept_aside {
             return false;
         }
@@ -66,7 +67,7 @@ impl Node {
         }
         let Some((origin, number)) = &token.place else { return false };
         // Gossip leaves out what was overwritten, and what overwrote it may be kept aside.
-        if self.quarantined.iter().any(|commit| commit.replica == origin.node) {
+        if self.quarantined.iter().any(|kept| kept.commit.replica == origin.node) {
             return false;
         }
         *origin == self.config.origin() || self.gossip.has_heard(origin, *number)

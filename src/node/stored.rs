@@ -22,9 +22,9 @@ impl Node {
             Some(error) => self.store_failed(turn, id, error),
             // Not there yet.
             None if matches!(&result, StoreResult::Outcome(Ok(None))) && self.is_session(id) => {
-                self.ask_later(turn, id);
+                self.ask_once_more(turn, id);
             }
-            None if self.must_read_log(id, &result) => self.ask_later(turn, id),
+            None if self.must_read_log(id, &result) => self.ask_once_more(turn, id),
             None => {
                 if let Some(op) = self.close(id) {
                     self.store_answered(turn, op, result);
@@ -113,6 +113,14 @@ impl Node {
         self.ask_later(turn, id);
     }
 
+    /// The answer was not what is waited for.
+    fn ask_once_more(&mut self, turn: &Turn<'_>, id: OpId) {
+        if let Some(op) = self.ops.get_mut(id) {
+            op.failures += 1;
+        }
+        self.ask_later(turn, id);
+    }
+
     fn ask_later(&mut self, turn: &Turn<'_>, id: OpId) {
         let Some(op) = self.ops.get_mut(id) else { return };
         let [chance, ..] = self.hasher.hash_one((id, op.failures)).to_ne_bytes();
@@ -132,7 +140,7 @@ impl Node {
         self.config.has_peers
             && commit.keys.is_empty()
             && asked.is_some_and(|asked| {
-                !self.quarantined.is_empty() || self.log_read.is_none_or(|read| read < asked)
+                self.is_any_obscured() || self.log_read.is_none_or(|read| read < asked)
             })
     }
 

@@ -67,6 +67,31 @@ pub enum StorageKind {
     Memory,
     /// In Anna, the key-value store that Cloudburst uses.
     Anna,
+    /// In Redis or Valkey: one server, sentinels, or a cluster.
+    Redis,
+    /// In a table of Amazon DynamoDB.
+    #[value(name = "dynamodb")]
+    #[serde(rename = "dynamodb")]
+    DynamoDb,
+}
+
+/// Text that may hold a password, which is not shown where settings are logged.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(not shown)")
+    }
+}
+
+impl std::str::FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
 }
 
 /// Whose word it takes for a write to Anna to be done.
@@ -101,14 +126,14 @@ pub enum LogFormat {
 
 /// Declares [`Options`] and [`Settings`] together, so that no option is missing in one of them.
 macro_rules! options {
-    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr, $env:literal, $value:literal, $group:literal;)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr, $env:literal, $value:literal, $group:literal $(, [$($more:tt)*])?;)+) => {
         /// What may be given. `None` is: not given here.
         #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case", deny_unknown_fields)]
         pub struct Options {
             $(
                 $(#[doc = $doc])+
-                #[arg(long, env = $env, value_name = $value, help_heading = $group, hide_env_values = true)]
+                #[arg(long, env = $env, value_name = $value, help_heading = $group, hide_env_values = true, $($($more)*)?)]
                 #[serde(skip_serializing_if = "Option::is_none")]
                 pub $name: Option<$type>,
             )+
@@ -167,6 +192,43 @@ options! {
     /// them; 0 for never. [default: 10]
     anna_cache_report: f64 = 10.0, "AFT_ANNA_CACHE_REPORT", "SECONDS", "Storage";
 
+    /// Where Redis or Valkey is: redis://[user:password@]host[:port][/db], or rediss:// for TLS. Several,
+    /// separated by commas, are nodes of one cluster, or sentinels. [default: redis://127.0.0.1]
+    redis_url: Secret = Secret("redis://127.0.0.1".to_owned()), "AFT_REDIS_URL", "URL,...", "Storage";
+    /// The name of a master: the addresses are those of sentinels, which know where it is. User, password
+    /// and database are the master's. [default: none]
+    redis_sentinel: String = String::new(), "AFT_REDIS_SENTINEL", "NAME", "Storage";
+    /// What the names of everything in Redis begin with. [default: aft:]
+    redis_prefix: String = "aft:".to_owned(), "AFT_REDIS_PREFIX", "PREFIX", "Storage";
+    /// The longest that an operation on Redis takes, repetitions and connecting included; a second is added
+    /// for each 8 MiB. [default: 3]
+    redis_timeout: f64 = 3.0, "AFT_REDIS_TIMEOUT", "SECONDS", "Storage";
+    /// Replicas that have to have a commit before it is acknowledged (WAIT). A failover can still lose it
+    /// if another replica takes over. [default: 0]
+    redis_wait: usize = 0, "AFT_REDIS_WAIT", "N", "Storage";
+    /// How long these replicas are waited for. Then the commit is not confirmed, and is repeated.
+    /// [default: 1]
+    redis_wait_timeout: f64 = 1.0, "AFT_REDIS_WAIT_TIMEOUT", "SECONDS", "Storage";
+    /// Read values from the replicas of a Redis cluster, and from its masters what is not there yet.
+    /// [default: false]
+    redis_replica_reads: bool = false, "AFT_REDIS_REPLICA_READS", "BOOL", "Storage",
+        [num_args = 0..=1, require_equals = true, default_missing_value = "true"];
+    /// Read what the original AFT left in this Redis, under names that begin with data/ and transactions/,
+    /// where a key has no newer value. [default: false]
+    redis_original: bool = false, "AFT_REDIS_ORIGINAL", "BOOL", "Storage",
+        [num_args = 0..=1, require_equals = true, default_missing_value = "true"];
+
+    /// Table of DynamoDB in which everything is kept. [default: aft]
+    dynamodb_table: String = "aft".to_owned(), "AFT_DYNAMODB_TABLE", "NAME", "Storage";
+    /// Where DynamoDB is, if it is not Amazon's own: http://HOST:PORT. [default: that of the region]
+    dynamodb_endpoint: String = String::new(), "AFT_DYNAMODB_ENDPOINT", "URL", "Storage";
+    /// Region of the table. [default: AWS_REGION, the profile, or the machine's own]
+    dynamodb_region: String = String::new(), "AFT_DYNAMODB_REGION", "REGION", "Storage";
+
+    /// Make the table or bucket that everything is kept in, if it is not there. [default: false]
+    create: bool = false, "AFT_CREATE", "BOOL", "Storage",
+        [num_args = 0..=1, require_equals = true, default_missing_value = "true"];
+
     /// Other nodes that are told at once what was committed here: IP or IP:OFFSET, separated by commas.
     /// Each of them has to know this one, too. In a --config file this list, and nothing else, is read
     /// again on SIGHUP. May be combined with --manager and --dns. [default: none]
@@ -199,8 +261,8 @@ options! {
     /// How often versions that were superseded are looked for. [default: 1]
     collect_each: f64 = 1.0, "AFT_COLLECT_EACH", "SECONDS", "Garbage";
     /// Pause between two looks through the whole store for what was missed: by a restart, by a writer that
-    /// died. [default: 600]
-    sweep_each: f64 = 600.0, "AFT_SWEEP_EACH", "SECONDS", "Garbage";
+    /// died; 0 for what suits the store. [default: 600, a day where each look is paid for]
+    sweep_each: f64 = 0.0, "AFT_SWEEP_EACH", "SECONDS", "Garbage";
     /// Values whose commit has not come after this time are deleted. Longer than txn-lifetime.
     /// [default: 3600]
     orphans_after: f64 = 3600.0, "AFT_ORPHANS_AFTER", "SECONDS", "Garbage";
@@ -257,7 +319,6 @@ impl Settings {
             ("retry-window", self.retry_window),
             ("clock-bound", self.clock_bound),
             ("collect-each", self.collect_each),
-            ("sweep-each", self.sweep_each),
             ("orphans-after", self.orphans_after),
         ];
         for (name, value) in seconds {
@@ -267,6 +328,7 @@ impl Settings {
             }
         }
         let seconds = [
+            ("sweep-each", self.sweep_each),
             ("anna-lands-within", self.anna_lands_within),
             ("anna-cache-report", self.anna_cache_report),
         ];
@@ -275,6 +337,23 @@ impl Settings {
                 let why = format!("{value} is not a number of seconds from 0 to 1000000");
                 return Err(ConfigError::Value { name, why });
             }
+        }
+        let seconds = [
+            ("redis-timeout", self.redis_timeout),
+            ("redis-wait-timeout", self.redis_wait_timeout),
+        ];
+        for (name, value) in seconds {
+            if !(0.01..=600.0).contains(&value) {
+                let why = format!("{value} is not a number of seconds from 0.01 to 600");
+                return Err(ConfigError::Value { name, why });
+            }
+        }
+        if self.redis_wait > 0 && self.redis_wait_timeout >= self.redis_timeout {
+            let why = format!(
+                "{} is not less than redis-timeout ({}), so there would be no time to tell of it",
+                self.redis_wait_timeout, self.redis_timeout
+            );
+            return Err(ConfigError::Value { name: "redis-wait-timeout", why });
         }
         for name in self.peer.split(',').filter(|one| !one.is_empty()) {
             if let Err(error) = peer::check(name) {
@@ -299,8 +378,27 @@ impl Settings {
             let why = format!("{} is not between 1 and 60000", self.gossip_interval);
             return Err(ConfigError::Value { name: "gossip-interval", why });
         }
+        if self.redis_prefix.is_empty() {
+            let why = "it is empty; the names of others would be taken for ours".to_owned();
+            return Err(ConfigError::Value { name: "redis-prefix", why });
+        }
+        #[cfg(feature = "redis")]
+        if let Err(error) =
+            crate::storage::redis::Address::parse(&self.redis_url.0, &self.redis_sentinel)
+        {
+            return Err(ConfigError::Value { name: "redis-url", why: error.to_string() });
+        }
         if let Err(error) = parse_routing(&self.anna_routing) {
             return Err(ConfigError::Value { name: "anna-routing", why: error.to_string() });
+        }
+        if let Err(why) = check_table_name(&self.dynamodb_table) {
+            return Err(ConfigError::Value { name: "dynamodb-table", why });
+        }
+        let endpoint = &self.dynamodb_endpoint;
+        let is_url = ["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme));
+        if !endpoint.is_empty() && !is_url {
+            let why = format!("{endpoint:?} does not begin with http:// or https://");
+            return Err(ConfigError::Value { name: "dynamodb-endpoint", why });
         }
         if self.retry_window < 10.0 * self.txn_lifetime {
             let why = format!(
@@ -344,6 +442,16 @@ impl Settings {
         Ok(())
     }
 
+    /// Where Redis is, without user and password.
+    pub fn redis_shown(&self) -> String {
+        let host = |url: &str| {
+            let url = url.trim();
+            let behind_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+            behind_scheme.rsplit_once('@').map_or(behind_scheme, |(_, host)| host).to_owned()
+        };
+        self.redis_url.0.split(',').map(host).collect::<Vec<_>>().join(",")
+    }
+
     /// The other nodes.
     pub fn peers(&self) -> Vec<Arc<str>> {
         let named = self.peer.split(',').filter(|one| !one.is_empty());
@@ -369,6 +477,15 @@ impl Settings {
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).unwrap_or_default()
     }
+}
+
+/// DynamoDB's rules for the names of tables.
+fn check_table_name(name: &str) -> Result<(), String> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if (3..=255).contains(&name.len()) && name.chars().all(is_allowed) {
+        return Ok(());
+    }
+    Err(format!("{name:?} is not 3 to 255 letters, digits, '-', '_' and '.'"))
 }
 
 /// What a configuration is loaded from, so that it can be loaded again.
@@ -443,6 +560,12 @@ mod tests {
     }
 
     #[test]
+    fn passwords_are_not_logged() {
+        let settings = load("redis-url = \"redis://u:hush@h\"", Options::default()).unwrap();
+        assert!(!format!("{settings:?}").contains("hush"));
+    }
+
+    #[test]
     fn an_unknown_name_is_refused_with_the_nearest() {
         let error = load("txn-timout = 7", Options::default()).unwrap_err().to_string();
         assert!(error.contains("\"txn-timout\"") && error.contains("\"txn-timeout\""), "{error}");
@@ -461,6 +584,11 @@ mod tests {
             ("message-bytes-max = 5", "message-bytes-max"),
             ("value-bytes-max = 2000000000", "value-bytes-max"),
             ("storage = \"tape\"", "tape"),
+            ("redis-timeout = 0", "redis-timeout"),
+            ("redis-prefix = \"\"", "redis-prefix"),
+            ("redis-wait = 1\nredis-wait-timeout = 5", "redis-wait-timeout"),
+            ("dynamodb-table = \"a\"", "dynamodb-table"),
+            ("dynamodb-endpoint = \"here\"", "dynamodb-endpoint"),
             ("ip = \"here\"", "ip"),
             ("manager = \"here\"", "manager"),
             ("manager = \"127.0.0.1\"", "manager"),

@@ -13,9 +13,13 @@ use super::admin;
 use super::anna::{self, AnnaError};
 use super::clock::{self, Clock};
 use super::config::{ConsistencyKind, DEFAULT_ADMIN, Given, Settings, StorageKind};
+#[cfg(feature = "dynamodb")]
+use super::dynamo::{self, DynamoError};
 use super::history::History;
 use super::limits::raise_file_limit;
 use super::members::{self, Members, Source};
+#[cfg(feature = "redis")]
+use super::redis::{self, RedisError};
 use super::reload;
 use super::shared;
 use super::watch::SidecarWatch;
@@ -53,6 +57,24 @@ pub enum SidecarError {
     /// Anna.
     #[error(transparent)]
     Anna(#[from] AnnaError),
+    /// Redis.
+    #[cfg(feature = "redis")]
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    /// DynamoDB.
+    #[cfg(feature = "dynamodb")]
+    #[error(transparent)]
+    DynamoDb(#[from] DynamoError),
+    /// A store that this program was built without.
+    #[error(
+        "this aft cannot use --storage {storage}; build it with: cargo build --features {feature}"
+    )]
+    NotBuilt {
+        /// The store.
+        storage: &'static str,
+        /// The feature that adds it.
+        feature: &'static str,
+    },
     /// The commit log.
     #[error("cannot read the commit log: {0}")]
     Log(StorageError),
@@ -194,6 +216,8 @@ fn announce(settings: &Settings, admin: Option<SocketAddr>, commits: usize) {
         StorageKind::Embedded => format!("embedded {}", settings.data_dir.display()),
         StorageKind::Memory => "memory".to_owned(),
         StorageKind::Anna => format!("anna {}", settings.anna_routing),
+        StorageKind::Redis => format!("redis {}", settings.redis_shown()),
+        StorageKind::DynamoDb => format!("dynamodb {}", settings.dynamodb_table),
     };
     let ipc = settings.ipc_dir.display();
     // Whoever started us may have closed our output; that is no reason to fail.
@@ -211,6 +235,20 @@ pub(crate) async fn open_store(settings: &Settings) -> Result<Arc<dyn Storage>, 
         }
         StorageKind::Memory => Arc::new(MemoryStore::default()),
         StorageKind::Anna => Arc::new(anna::open(settings).await?),
+        #[cfg(feature = "redis")]
+        StorageKind::Redis => Arc::new(redis::open(settings).await?),
+        #[cfg(not(feature = "redis"))]
+        StorageKind::Redis => {
+            let (storage, feature) = ("redis", "redis");
+            return Err(SidecarError::NotBuilt { storage, feature });
+        }
+        #[cfg(feature = "dynamodb")]
+        StorageKind::DynamoDb => Arc::new(dynamo::open(settings).await?),
+        #[cfg(not(feature = "dynamodb"))]
+        StorageKind::DynamoDb => {
+            let (storage, feature) = ("dynamodb", "dynamodb");
+            return Err(SidecarError::NotBuilt { storage, feature });
+        }
     })
 }
 
@@ -254,7 +292,10 @@ pub(super) fn node_config(settings: &Settings, store: &dyn Storage, seed: u64) -
         collects: settings.collect_garbage && store.collects_garbage(),
         index_keys_max: settings.index_keys_max,
         collect_each: Duration::from_secs_f64(settings.collect_each),
-        sweep_each: Duration::from_secs_f64(settings.sweep_each),
+        sweep_each: match settings.sweep_each {
+            0.0 => store.swept_each(),
+            seconds => Duration::from_secs_f64(seconds),
+        },
         orphans_after: Duration::from_secs_f64(settings.orphans_after),
         ..NodeConfig::default()
     }

@@ -19,10 +19,14 @@ pub use garbage::{Garbage, Share, Superseded, Sweep, Swept, Usage};
 pub mod anna;
 mod codec;
 pub mod conformance;
+#[cfg(feature = "dynamodb")]
+pub mod dynamo;
 pub mod embedded;
 mod garbage;
 pub mod memory;
 mod position;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod remains;
 
 /// The largest value that any store takes, in bytes: a message may not exceed 2 GiB.
@@ -140,6 +144,12 @@ pub trait Storage: Send + Sync + 'static {
         scope: LogScope,
     ) -> Result<LogPage, StorageError>;
 
+    /// Whether the log tells commits in the order in which they were decided. Otherwise it does so for
+    /// those of each of its parts.
+    fn log_is_in_order(&self) -> bool {
+        true
+    }
+
     /// Whether other processes may append to the commit log while this one runs.
     fn is_shared(&self) -> bool {
         false
@@ -198,6 +208,11 @@ pub trait Storage: Send + Sync + 'static {
     /// remembered by this instance.
     async fn sweep(&self, _sweep: &Sweep) -> Result<Swept, StorageError> {
         Ok(Swept { end: true, ..Swept::default() })
+    }
+
+    /// How long to leave the store alone after it was looked through, unless an operator says otherwise.
+    fn swept_each(&self) -> Duration {
+        Duration::from_secs(600)
     }
 
     /// Counts what is there.

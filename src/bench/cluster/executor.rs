@@ -15,65 +15,88 @@ use crate::wire::TransactionStatus;
 const ANSWER_MAX: Duration = Duration::from_secs(15);
 
 /// A client of one node.
-pub(super) struct Executor {
+pub(in crate::bench) struct Executor {
     client: Client,
     requests: Requests,
     asked: u64,
 }
 
 /// Why a request had no success, in the node's words.
-pub(super) type Refused = String;
+pub(in crate::bench) type Refused = String;
 
 impl Executor {
     /// `name` must differ from those of others in the directory.
-    pub(super) fn open(dir: &Path, name: &str) -> Result<Self, BenchError> {
+    pub(in crate::bench) fn open(dir: &Path, name: &str) -> Result<Self, BenchError> {
+        Self::open_in(&ClientContext::default(), dir, name)
+    }
+
+    /// The same, with the threads of a context that is shared.
+    pub(in crate::bench) fn open_in(
+        context: &ClientContext,
+        dir: &Path,
+        name: &str,
+    ) -> Result<Self, BenchError> {
         let endpoint = |name: &str| format!("ipc://{}", dir.join(name).display());
         let targets = Kind::ALL.map(|kind| endpoint(kind.name()));
         let answers = endpoint(&format!("b-{name}"));
-        let client = Client::open(&ClientContext::default(), &targets, &answers, ANSWER_MAX)?;
+        let client = Client::open(context, &targets, &answers, ANSWER_MAX)?;
         let answer_endpoint = client.answer_endpoint().to_owned();
         let requests = Requests { answer_endpoint, value: Bytes::new() };
         Ok(Self { client, requests, asked: 0 })
     }
 
     /// Answers the id of the new transaction.
-    pub(super) fn start(&mut self) -> Result<String, Refused> {
+    pub(in crate::bench) fn start(&mut self) -> Result<String, Refused> {
         messages::started(self.call(Kind::Start, self.requests.start())?)
     }
 
     /// Goes on with a transaction that ran at the node `from`.
-    pub(super) fn go_on(&mut self, txn: &str, from: &str) -> Result<(), Refused> {
+    pub(in crate::bench) fn go_on(&mut self, txn: &str, from: &str) -> Result<(), Refused> {
         messages::gone_on(&self.call(Kind::Continue, self.requests.go_on(txn, from))?)
     }
 
     /// Reads a value of `value_bytes`.
-    pub(super) fn get(&mut self, txn: &str, key: &str, value_bytes: usize) -> Result<(), Refused> {
+    pub(in crate::bench) fn get(
+        &mut self,
+        txn: &str,
+        key: &str,
+        value_bytes: usize,
+    ) -> Result<(), Refused> {
         let id = self.next_id();
         let request = self.requests.get(txn, key.to_owned(), id.clone());
         messages::served(self.call(Kind::Get, request)?, &id, Some(value_bytes))
     }
 
-    pub(super) fn put(&mut self, txn: &str, key: &str, value: &Bytes) -> Result<(), Refused> {
+    pub(in crate::bench) fn put(
+        &mut self,
+        txn: &str,
+        key: &str,
+        value: &Bytes,
+    ) -> Result<(), Refused> {
         let id = self.next_id();
         self.requests.value = value.clone();
         let request = self.requests.put(txn, std::iter::once(key.to_owned()), id.clone());
         messages::served(self.call(Kind::Put, request)?, &id, None)
     }
 
-    pub(super) fn commit(&mut self, txn: &str) -> Result<(), Refused> {
+    pub(in crate::bench) fn commit(&mut self, txn: &str) -> Result<(), Refused> {
         let answer = self.call(Kind::Commit, self.requests.commit(txn))?;
         messages::ended(answer, TransactionStatus::Committed)
     }
 
     /// Reads outside of any transaction. Keys without a value have an empty one.
-    pub(super) fn get_alone(&mut self, keys: &[String]) -> Result<Vec<Bytes>, Refused> {
+    pub(in crate::bench) fn get_alone(&mut self, keys: &[String]) -> Result<Vec<Bytes>, Refused> {
         let id = self.next_id();
         let request = self.requests.get_alone(keys, id.clone());
         messages::values(self.call(Kind::Get, request)?, &id)
     }
 
     /// A transaction that writes one value under some keys.
-    pub(super) fn write(&mut self, keys: &[String], value: &Bytes) -> Result<(), Refused> {
+    pub(in crate::bench) fn write(
+        &mut self,
+        keys: &[String],
+        value: &Bytes,
+    ) -> Result<(), Refused> {
         let txn = self.start()?;
         keys.iter().try_for_each(|key| self.put(&txn, key, value))?;
         self.commit(&txn)

@@ -5,7 +5,7 @@
 //! (`traffic`), and what it costs a node among more of them than a machine can run (`model`).
 
 mod chain;
-mod executor;
+pub(super) mod executor;
 mod load;
 mod model;
 mod nodes;

@@ -1,0 +1,62 @@
+//! Deleting what nobody needs any more.
+
+use futures_util::future::try_join_all;
+use redis::{FromRedisValue, Value};
+
+use super::super::{Garbage, StorageError, codec, remains};
+use super::fault::Fault;
+use super::names::Names;
+use super::outcomes::Writer;
+use super::server::Server;
+use crate::txn::Commit;
+
+/// Names deleted by one command.
+const NAMES_MAX: usize = 500;
+
+/// Deletes what was collected.
+pub(super) async fn collect(
+    server: &Server,
+    names: &Names,
+    writer: Writer,
+    garbage: &Garbage,
+) -> Result<(), StorageError> {
+    let versions = garbage
+        .superseded
+        .iter()
+        .flat_map(|gone| gone.keys.iter().map(|key| names.version(key, &gone.commit.version)));
+    delete(server, versions.collect()).await?;
+    // The records go last: they say which versions there are, if this is cut short.
+    let records = garbage.superseded.iter().filter(|gone| gone.is_last);
+    try_join_all(records.map(|gone| forget(server, names, writer, &gone.commit))).await?;
+    Ok(())
+}
+
+/// Deletes what is under these names; answers how much there was.
+pub(super) async fn delete(server: &Server, names: Vec<String>) -> Result<u64, Fault> {
+    let slices = names.chunks(NAMES_MAX).map(async |slice| {
+        let mut cmd = redis::cmd("UNLINK");
+        cmd.arg(slice);
+        server.ask(&cmd).await.map(count)
+    });
+    Ok(try_join_all(slices).await?.into_iter().sum())
+}
+
+/// Deletes the record of a commit; answers whether it was still in the log.
+pub(super) async fn forget(
+    server: &Server,
+    names: &Names,
+    writer: Writer,
+    commit: &Commit,
+) -> Result<bool, Fault> {
+    let id = commit.version.writer.base();
+    let partition = names.of_id(&id);
+    let script = &server.scripts().forget;
+    let mut call = script.call(&[&partition.outcomes, &partition.log]);
+    let remains = codec::encode_outcome(&id, &remains::of(commit));
+    call.arg(id.as_str()).arg(writer.sign(&remains));
+    Ok(count(server.run(script, call).await?) > 0)
+}
+
+fn count(answer: Value) -> u64 {
+    u64::from_redis_value(answer).unwrap_or(0)
+}
