@@ -125,6 +125,8 @@ impl Soak<'_> {
             ("--retry-window", "20"),
             ("--clock-bound", "1"),
             ("--sweep-each", "5"),
+            // Full before the second half.
+            ("--cache-bytes-max", "67108864"),
             ("--collect-garbage", if collects { "true" } else { "false" }),
         ];
         let windows = windows.into_iter().flat_map(|(option, value)| [option, value]);
