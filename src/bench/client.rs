@@ -34,6 +34,10 @@ pub enum Plan {
     Mix,
     /// Start, put each of some keys, commit.
     Commit,
+    /// Start, two gets, a put, commit.
+    Whole,
+    /// Single puts, each a transaction of its own: first each key once, then any.
+    Put,
     /// Writes every key once, and ends.
     Load,
 }
@@ -43,6 +47,8 @@ impl Plan {
         match self {
             Self::Mix => "mix",
             Self::Commit => "commit",
+            Self::Whole => "whole",
+            Self::Put => "put",
             Self::Load => "load",
         }
     }
@@ -121,6 +127,10 @@ fn follow(options: &ClientOptions, sessions: &mut [Session]) -> Result<(), Bench
         Plan::Load => sessions.iter_mut().try_for_each(Session::load),
         Plan::Commit => repeat(sessions, warmup, false, |one| one.write().map(drop))
             .and_then(|()| repeat(sessions, seconds, true, |one| one.write().map(drop))),
+        Plan::Whole => repeat(sessions, warmup, false, Session::whole)
+            .and_then(|()| repeat(sessions, seconds, true, Session::whole)),
+        Plan::Put => repeat(sessions, warmup, false, Session::write_alone)
+            .and_then(|()| repeat(sessions, seconds, true, Session::write_alone)),
         Plan::Mix => repeat(sessions, warmup / 2.0, false, Session::aborted)
             .and_then(|()| repeat(sessions, warmup / 2.0, false, Session::whole))
             .and_then(|()| repeat(sessions, seconds / 2.0, true, Session::aborted))
@@ -174,6 +184,8 @@ pub(super) struct Session {
     requests: Requests,
     options: ClientOptions,
     random: u64,
+    /// The key that it writes next in its turn, of those that it shares with the other threads.
+    next_key: usize,
     measured: Measured,
     times: BTreeMap<&'static str, Times>,
     /// False while warming up.
@@ -207,6 +219,7 @@ impl Session {
             requests,
             options: options.clone(),
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            next_key: thread,
             measured: Measured::default(),
             times: BTreeMap::new(),
             counts: false,
@@ -254,6 +267,15 @@ impl Session {
         let began = Instant::now();
         self.commit(&txn)?;
         Ok(began.elapsed())
+    }
+
+    fn write_alone(&mut self) -> Result<(), Trouble> {
+        let key =
+            if self.next_key < self.options.keys { key(self.next_key) } else { self.random_key() };
+        self.next_key += self.options.threads;
+        let id = self.next_id();
+        let answer = self.call("put", Kind::Put, self.requests.put_alone(key, id.clone()))?;
+        messages::served(answer, &id, None).map_err(|_| Trouble::Refused)
     }
 
     /// Lets transactions write until the time is over, and tells how long each commit took that was

@@ -52,6 +52,15 @@ impl Requests {
     }
 
     pub(super) fn put(&self, txn: &str, keys: impl Iterator<Item = String>, id: String) -> Vec<u8> {
+        self.keys(RequestType::Put, Some(txn), self.writes(keys), id)
+    }
+
+    /// A write that is a transaction of its own.
+    pub(super) fn put_alone(&self, key: String, id: String) -> Vec<u8> {
+        self.keys(RequestType::Put, None, self.writes(std::iter::once(key)), id)
+    }
+
+    fn writes(&self, keys: impl Iterator<Item = String>) -> Vec<KeyTuple> {
         let payload: Bytes = lww(self.value.clone()).into();
         let tuple = |key| KeyTuple {
             key,
@@ -59,7 +68,7 @@ impl Requests {
             payload: payload.clone(),
             ..KeyTuple::default()
         };
-        self.keys(RequestType::Put, Some(txn), keys.map(tuple).collect(), id)
+        keys.map(tuple).collect()
     }
 
     /// Reads outside of any transaction.

@@ -19,6 +19,7 @@ mod messages;
 mod place;
 mod process;
 mod sidecar;
+pub mod soak;
 mod stats;
 pub mod storage;
 mod table;

@@ -1,7 +1,6 @@
 //! What is measured, each in a process of its own: the sidecar, the floor, their clients.
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, TcpStream};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use super::children::{Family, Process};
 use super::client::Plan;
 use super::stats::{Measured, Round};
 use super::{BenchError, process, system};
+use crate::runtime::inspect::{self, Inspection};
 
 pub(super) const READY_MAX: Duration = Duration::from_secs(30);
 const STATUS_MAX: Duration = Duration::from_secs(10);
@@ -145,20 +145,35 @@ impl Server {
     /// What the sidecar says of itself.
     pub(super) fn status(&self) -> Result<serde_json::Value, BenchError> {
         let silent = || self.process.failed("does not tell its figures");
-        let admin = self.admin.as_deref().ok_or_else(silent)?;
-        let text = get_status(admin).map_err(system(format!("ask {admin}")))?;
-        let (_, body) = text.split_once("\r\n\r\n").ok_or_else(silent)?;
-        serde_json::from_str(body).map_err(|_| silent())
+        serde_json::from_str(&self.ask("/status")?).map_err(|_| silent())
     }
-}
 
-fn get_status(admin: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(admin)?;
-    stream.set_read_timeout(Some(STATUS_MAX))?;
-    write!(stream, "GET /status HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    Ok(text)
+    /// What its store holds, counted now.
+    pub(super) fn inspect(&self) -> Result<Inspection, BenchError> {
+        let admin = self.admin.as_deref().and_then(|address| address.parse().ok());
+        let admin = admin.ok_or_else(|| self.process.failed("has no admin endpoint"))?;
+        inspect::ask(admin).map_err(|why| self.process.failed(why.to_string()))
+    }
+
+    /// The sum of a counter over its labels.
+    pub(super) fn counter(&self, name: &str) -> Result<u64, BenchError> {
+        let metrics = self.ask("/metrics")?;
+        let of_counter = metrics.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+        });
+        let counts = of_counter.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        Ok(counts.sum::<f64>() as u64)
+    }
+
+    fn ask(&self, path: &str) -> Result<String, BenchError> {
+        let admin = self.admin.as_deref();
+        let admin = admin.ok_or_else(|| self.process.failed("has no admin endpoint"))?;
+        let config = ureq::Agent::config_builder().timeout_global(Some(STATUS_MAX)).proxy(None);
+        let agent = ureq::Agent::new_with_config(config.build());
+        let answer = agent.get(format!("http://{admin}{path}")).call();
+        let text = answer.and_then(|mut answer| answer.body_mut().read_to_string());
+        text.map_err(|why| self.process.failed(format!("does not tell its figures: {why}")))
+    }
 }
 
 /// Lets client processes put load on servers, in turns, and tells how each fared.
@@ -169,16 +184,7 @@ pub(super) fn load(
     processes: usize,
     load: &Load,
 ) -> Result<Vec<Round>, BenchError> {
-    let mut clients = (0..processes)
-        .map(|number| {
-            let name = format!("{}-{number}", language.name());
-            let mut command = client(family, servers, language, load)?;
-            family.spawn(&name, command.args(["--name", &name]))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    for client in &clients {
-        client.line("ready", READY_MAX)?;
-    }
+    let mut clients = clients(family, servers, language, processes, load)?;
     let cpu = |server: &&Server| process::cpu(server.process.pid()).unwrap_or_default();
     let before: Vec<Duration> = servers.iter().map(cpu).collect();
     for client in &mut clients {
@@ -197,6 +203,40 @@ pub(super) fn load(
         Round::merge(measured).with_cpu(after.saturating_sub(before))
     });
     Ok(rounds.collect())
+}
+
+/// Lets one process put load on a server until it is dropped.
+pub(super) fn load_on(
+    family: &Family,
+    server: &Server,
+    load: &Load,
+) -> Result<Process, BenchError> {
+    let mut clients = clients(family, &[server], Language::Rust, 1, load)?;
+    let nobody = || server.process.failed("has no client");
+    let mut client = clients.pop().ok_or_else(nobody)?;
+    client.go()?;
+    Ok(client)
+}
+
+/// Client processes that are ready and wait.
+fn clients(
+    family: &Family,
+    servers: &[&Server],
+    language: Language,
+    processes: usize,
+    load: &Load,
+) -> Result<Vec<Process>, BenchError> {
+    let clients = (0..processes)
+        .map(|number| {
+            let name = format!("{}-{number}", language.name());
+            let mut command = client(family, servers, language, load)?;
+            family.spawn(&name, command.args(["--name", &name]))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    for client in &clients {
+        client.line("ready", READY_MAX)?;
+    }
+    Ok(clients)
 }
 
 fn result(client: &Process, planned: Duration) -> Result<Measured, BenchError> {

@@ -8,6 +8,7 @@ use aft::bench::cluster::{self, ClusterOptions};
 use aft::bench::commit::{self, CommitOptions};
 use aft::bench::echo::{self, EchoOptions};
 use aft::bench::ipc::{self, IpcOptions};
+use aft::bench::soak::{self, SoakOptions};
 use aft::bench::storage::{self, StorageBenchOptions};
 use clap::{Args, Subcommand};
 
@@ -55,6 +56,13 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    Soak {
+        #[command(flatten)]
+        options: SoakOptions,
+        /// Print JSON instead of tables
+        #[arg(long)]
+        json: bool,
+    },
     // Started by those above.
     #[command(hide = true)]
     Echo(EchoOptions),
@@ -65,23 +73,27 @@ enum What {
 pub fn run(args: BenchArgs) -> ExitCode {
     let done = match args.what {
         What::Ipc { options, json } => ipc::run(&options).map(|report| match json {
-            true => print_json(&report),
+            true => super::print_json(&report),
             false => print!("{}", report.render()),
         }),
         What::Commit { options, json } => commit::run(&options).map(|report| match json {
-            true => print_json(&report),
+            true => super::print_json(&report),
             false => print!("{}", report.render()),
         }),
         What::Anna { options, json } => anna::run(&options).map(|report| match json {
-            true => print_json(&report),
+            true => super::print_json(&report),
             false => print!("{}", report.render()),
         }),
         What::Cluster { options, json } => cluster::run(&options).map(|report| match json {
-            true => print_json(&report),
+            true => super::print_json(&report),
+            false => print!("{}", report.render()),
+        }),
+        What::Soak { options, json } => soak::run(&options).map(|report| match json {
+            true => super::print_json(&report),
             false => print!("{}", report.render()),
         }),
         What::Storage { options, json } => storage::run(&options).map(|report| match json {
-            true => print_json(&report),
+            true => super::print_json(&report),
             false => print!("{}", report.render()),
         }),
         What::Echo(options) => echo::run(&options),
@@ -90,12 +102,5 @@ pub fn run(args: BenchArgs) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => super::fail(&error, 1),
-    }
-}
-
-fn print_json(report: &impl serde::Serialize) {
-    match serde_json::to_string_pretty(report) {
-        Ok(json) => println!("{json}"),
-        Err(error) => eprintln!("aft: cannot print the results: {error}"),
     }
 }

@@ -2,9 +2,12 @@
 
 mod anna_server;
 mod bench;
+mod gc;
+mod inspect;
 mod manager;
 mod sidecar;
 mod sim;
+mod store;
 
 use std::process::ExitCode;
 
@@ -27,6 +30,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Sidecar(Box<sidecar::SidecarArgs>),
+    Inspect(Box<inspect::InspectArgs>),
+    Gc(Box<gc::GcArgs>),
     Sim(sim::SimArgs),
     Bench(bench::BenchArgs),
     AnnaServer(Box<anna_server::AnnaServerArgs>),
@@ -37,6 +42,8 @@ enum Command {
 pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Sidecar(args) => sidecar::run(*args),
+        Command::Inspect(args) => inspect::run(*args),
+        Command::Gc(args) => gc::run(*args),
         Command::Sim(args) => sim::run(args),
         Command::Bench(args) => bench::run(args),
         Command::AnnaServer(args) => anna_server::run(*args),
@@ -48,4 +55,12 @@ pub fn run() -> ExitCode {
 fn fail(error: &dyn std::error::Error, status: u8) -> ExitCode {
     eprintln!("aft: {error}");
     ExitCode::from(status)
+}
+
+/// Prints a report for programs.
+fn print_json(report: &impl serde::Serialize) {
+    match serde_json::to_string_pretty(report) {
+        Ok(json) => println!("{json}"),
+        Err(error) => eprintln!("aft: cannot print the results: {error}"),
+    }
 }

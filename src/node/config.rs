@@ -70,8 +70,8 @@ impl NodeConfig {
         Origin { node: self.address.clone(), incarnation: self.incarnation.clone() }
     }
 
-    /// What may be deleted at this time.
-    pub(super) fn sweep(&self, wall_ns: u64, share: Share) -> Sweep {
+    /// What may be deleted at this time, in nanoseconds since the Unix epoch.
+    pub fn sweep(&self, wall_ns: u64, share: Share) -> Sweep {
         let before = |age: Duration| {
             let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
             Timestamp(wall_ns.saturating_sub(age))

@@ -16,7 +16,7 @@ impl Node {
                 Timer::Quarantine => self.review_quarantine(turn),
                 Timer::Gossip => self.gossip(turn),
                 Timer::Collect => self.look_for_garbage(turn),
-                Timer::CollectPart => self.drop_more(turn),
+                Timer::CollectPart => self.collect_more(turn),
                 Timer::Heartbeat => self.heartbeat(turn),
                 Timer::CallAgain(number) => self.call_again(turn, number),
                 Timer::CallDeadline(number) => self.call_unanswered(turn, number),

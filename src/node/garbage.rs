@@ -23,6 +23,9 @@ const KEYS_AT_ONCE: usize = 512;
 const EVICTED_AT_ONCE: usize = 256;
 /// How soon the next part of a cut is looked at.
 const PART_PAUSE: Duration = Duration::from_millis(1);
+/// After each part of a sweep the store is left alone for so many times as long as that took. Were the pace
+/// fixed instead, a busy store would come to hold more than can be looked through before there is as much again.
+const SWEEP_PAUSES: u32 = 9;
 
 type Cut = Vec<(Key, Arc<Commit>)>;
 
@@ -50,12 +53,13 @@ enum Stage {
 
 #[derive(Debug, Default)]
 struct Sweeping {
-    is_asked: bool,
+    /// When the store was asked, if it has not answered.
+    asked: Option<Duration>,
     next: Option<Duration>,
 }
 
 /// What was forgotten since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct GarbageCounts {
     /// Versions dropped from the index.
     pub dropped: u64,
@@ -197,8 +201,13 @@ impl Node {
         }
     }
 
-    /// Goes on dropping.
-    pub(super) fn drop_more(&mut self, turn: &mut Turn<'_>) {
+    /// Goes on with what was begun.
+    pub(super) fn collect_more(&mut self, turn: &mut Turn<'_>) {
+        self.drop_more(turn);
+        self.sweep(turn);
+    }
+
+    fn drop_more(&mut self, turn: &mut Turn<'_>) {
         match std::mem::take(&mut self.garbage.stage) {
             Stage::Dropping(readable_to, cut) => {
                 if self.drop_part(turn, readable_to, cut) {
@@ -221,21 +230,28 @@ impl Node {
     /// Has the store looked through, from time to time.
     fn sweep(&mut self, turn: &mut Turn<'_>) {
         let is_due = self.garbage.sweep.next.is_some_and(|next| turn.now.elapsed >= next);
-        if !is_due || self.garbage.sweep.is_asked || self.draining {
+        if !is_due || self.garbage.sweep.asked.is_some() || self.draining {
             return;
         }
-        self.garbage.sweep.is_asked = true;
+        self.garbage.sweep.asked = Some(turn.now.elapsed);
         let sweep = self.config.sweep(turn.now.wall_ns, self.share(turn));
         self.ask(turn, Ask::Sweep(sweep), Purpose::Sweep, None);
     }
 
     /// A part of the store was looked through.
     pub(super) fn swept(&mut self, turn: &Turn<'_>, swept: Option<Swept>) {
-        self.garbage.sweep.is_asked = false;
+        let now = turn.now.elapsed;
+        let took =
+            self.garbage.sweep.asked.take().map_or(Duration::ZERO, |at| now.saturating_sub(at));
         let is_over = swept.is_none_or(|swept| swept.end);
         self.garbage.counts.swept += swept.unwrap_or_default();
-        let pause = if is_over { self.config.sweep_each } else { self.config.collect_each };
-        self.garbage.sweep.next = Some(turn.now.elapsed + pause);
+        if is_over {
+            self.garbage.sweep.next = Some(now + self.config.sweep_each);
+        } else {
+            let pause = (took * SWEEP_PAUSES).max(PART_PAUSE).min(self.config.collect_each);
+            self.garbage.sweep.next = Some(now + pause);
+            self.timers.set(now + pause, Timer::CollectPart);
+        }
     }
 
     /// Makes room in the index, if there are too many keys.

@@ -55,7 +55,7 @@ pub(super) struct Gossip {
 }
 
 /// What was said between nodes about commits, since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct GossipCounts {
     /// Messages sent, once for each receiver.
     pub messages_sent: u64,

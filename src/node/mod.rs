@@ -129,7 +129,7 @@ impl Turn<'_> {
 }
 
 /// What a node holds, for people and dashboards.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Status {
     /// Running attempts.
     pub transactions: usize,
@@ -164,7 +164,7 @@ pub struct Status {
 }
 
 /// What one life of another node told.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct HeardStatus {
     /// The node.
     pub node: String,

@@ -24,7 +24,7 @@ pub(super) enum Timer {
     Gossip,
     /// Look for garbage.
     Collect,
-    /// Go on dropping garbage.
+    /// Go on dropping garbage, and with a sweep.
     CollectPart,
     /// Tell those who only listen that this node is there.
     Heartbeat,

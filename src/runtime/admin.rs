@@ -1,5 +1,5 @@
 //! What an operator looks at: `/metrics` for Prometheus, `/livez` and `/readyz` for probes, `/status`
-//! as JSON. Read-only. The same for every daemon that can be [`Watched`].
+//! and `/inspect` as JSON. Read-only. The same for every daemon that can be [`Watched`].
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -14,6 +14,8 @@ use axum::{Json, Router};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 
+use super::inspect::{INSPECT_PATH, Inspection};
+
 /// A daemon that can be looked at.
 #[async_trait]
 pub(crate) trait Watched: Send + Sync + 'static {
@@ -21,6 +23,10 @@ pub(crate) trait Watched: Send + Sync + 'static {
     async fn readiness(&self) -> Readiness;
     /// What it holds; none if it has ended.
     async fn status(&self) -> Option<serde_json::Value>;
+    /// What its store holds, by counting it; none if it has no store, or has ended.
+    async fn inspect(&self) -> Option<Inspection> {
+        None
+    }
     /// Brings the metrics up to date.
     async fn publish(&self);
 }
@@ -81,6 +87,7 @@ pub(crate) async fn serve(
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
+        .route(INSPECT_PATH, get(inspect))
         .with_state(Admin { daemon, prometheus });
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the admin endpoint ended");
@@ -105,6 +112,13 @@ async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
     let Readiness { ready, checks, .. } = admin.daemon.readiness().await;
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(serde_json::json!({ "ready": ready, "checks": checks })))
+}
+
+async fn inspect(State(admin): State<Admin>) -> impl IntoResponse {
+    match admin.daemon.inspect().await {
+        Some(found) => (StatusCode::OK, Json(Some(found))),
+        None => (StatusCode::NOT_FOUND, Json(None)),
+    }
 }
 
 async fn status(State(admin): State<Admin>) -> impl IntoResponse {

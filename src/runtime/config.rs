@@ -261,8 +261,8 @@ options! {
     /// How often versions that were superseded are looked for. [default: 1]
     collect_each: f64 = 1.0, "AFT_COLLECT_EACH", "SECONDS", "Garbage";
     /// Pause between two looks through the whole store for what was missed: by a restart, by a writer that
-    /// died. [default: 600]
-    sweep_each: f64 = 600.0, "AFT_SWEEP_EACH", "SECONDS", "Garbage";
+    /// died; 0 for what suits the store. [default: 600, a day where each look is paid for]
+    sweep_each: f64 = 0.0, "AFT_SWEEP_EACH", "SECONDS", "Garbage";
     /// Values whose commit has not come after this time are deleted. Longer than txn-lifetime.
     /// [default: 3600]
     orphans_after: f64 = 3600.0, "AFT_ORPHANS_AFTER", "SECONDS", "Garbage";
@@ -319,7 +319,6 @@ impl Settings {
             ("retry-window", self.retry_window),
             ("clock-bound", self.clock_bound),
             ("collect-each", self.collect_each),
-            ("sweep-each", self.sweep_each),
             ("orphans-after", self.orphans_after),
         ];
         for (name, value) in seconds {
@@ -329,6 +328,7 @@ impl Settings {
             }
         }
         let seconds = [
+            ("sweep-each", self.sweep_each),
             ("anna-lands-within", self.anna_lands_within),
             ("anna-cache-report", self.anna_cache_report),
         ];

@@ -8,13 +8,16 @@ pub mod config;
 pub mod counters;
 #[cfg(feature = "dynamodb")]
 pub(crate) mod dynamo;
+pub mod gc;
 pub mod history;
+pub mod inspect;
 pub(crate) mod limits;
 pub mod logging;
 mod members;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 mod reload;
+pub mod rest;
 mod shared;
 pub mod sidecar;
 mod store;

@@ -158,8 +158,15 @@ pub fn run(settings: &Settings, given: Given) -> Result<(), SidecarError> {
             "storage": settings.storage,
             "consistency": settings.consistency,
             "commits_loaded": commits,
+            "collects_garbage": settings.collect_garbage && store.collects_garbage(),
         });
-        let watch = SidecarWatch { worker: handle.clone(), store: store.clone(), about };
+        let watch = SidecarWatch {
+            worker: handle.clone(),
+            store: store.clone(),
+            about,
+            kind: settings.storage,
+            counting: tokio::sync::Mutex::default(),
+        };
         runtime.spawn(admin::serve(listener, Arc::new(watch), prometheus));
     }
     if store.is_shared() {
@@ -220,7 +227,8 @@ fn announce(settings: &Settings, admin: Option<SocketAddr>, commits: usize) {
     let _ = out.flush();
 }
 
-async fn open_store(settings: &Settings) -> Result<Arc<dyn Storage>, SidecarError> {
+/// Opens the store as the settings say.
+pub(crate) async fn open_store(settings: &Settings) -> Result<Arc<dyn Storage>, SidecarError> {
     Ok(match settings.storage {
         StorageKind::Embedded => {
             Arc::new(EmbeddedStore::open(&settings.data_dir, EmbeddedOptions::default())?)
@@ -259,8 +267,13 @@ fn new_node(settings: &Settings, store: &dyn Storage) -> Result<Node, SidecarErr
         ConsistencyKind::ReadAtomic => Box::new(ReadAtomic),
         ConsistencyKind::Lww => Box::new(LastWriterWins),
     };
+    Ok(Node::new(node_config(settings, store, seed), consistency, seed))
+}
+
+/// What a node is told of the settings.
+pub(super) fn node_config(settings: &Settings, store: &dyn Storage, seed: u64) -> NodeConfig {
     let address: Arc<str> = settings.node_address().into();
-    let config = NodeConfig {
+    NodeConfig {
         node_tag: FixedState::with_seed(0).hash_one(&address),
         address,
         incarnation: format!("{seed:016x}").into(),
@@ -279,11 +292,13 @@ fn new_node(settings: &Settings, store: &dyn Storage) -> Result<Node, SidecarErr
         collects: settings.collect_garbage && store.collects_garbage(),
         index_keys_max: settings.index_keys_max,
         collect_each: Duration::from_secs_f64(settings.collect_each),
-        sweep_each: Duration::from_secs_f64(settings.sweep_each),
+        sweep_each: match settings.sweep_each {
+            0.0 => store.swept_each(),
+            seconds => Duration::from_secs_f64(seconds),
+        },
         orphans_after: Duration::from_secs_f64(settings.orphans_after),
         ..NodeConfig::default()
-    };
-    Ok(Node::new(config, consistency, seed))
+    }
 }
 
 /// What was read at the start.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::admin::{Readiness, Watched};
+use super::config::StorageKind;
 use super::counters;
+use super::inspect::Inspection;
 use super::worker::Handle;
 use crate::storage::Storage;
 
@@ -15,6 +17,9 @@ pub(super) struct SidecarWatch {
     pub(super) store: Arc<dyn Storage>,
     /// What does not change, shown in `/status`.
     pub(super) about: serde_json::Value,
+    pub(super) kind: StorageKind,
+    /// To count means to read the store, so it is done once at a time.
+    pub(super) counting: tokio::sync::Mutex<()>,
 }
 
 #[async_trait]
@@ -38,6 +43,13 @@ impl Watched for SidecarWatch {
         Some(serde_json::json!({
             "sidecar": self.about, "node": node, "sockets": sockets, "store": store
         }))
+    }
+
+    async fn inspect(&self) -> Option<Inspection> {
+        let _alone = self.counting.lock().await;
+        let found = Inspection::of_store(&*self.store, self.kind).await;
+        let (node, _) = self.worker.status().await?;
+        Some(found.with_node(self.about.clone(), node))
     }
 
     async fn publish(&self) {

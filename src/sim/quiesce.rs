@@ -28,10 +28,17 @@ impl World<'_> {
         self.clients.stop();
         self.change_network();
         let end = self.elapsed + QUIESCENCE;
-        while self.elapsed < end && !self.sites.iter().all(|site| site.is_at_rest()) {
-            self.pass(Duration::from_secs(1));
+        let is_at_rest = |world: &Self| world.sites.iter().all(|site| site.is_at_rest());
+        loop {
+            while self.elapsed < end && !is_at_rest(self) {
+                self.pass(Duration::from_secs(1));
+            }
+            // A last request may just have been on its way.
+            self.pass(SPREADS_WITHIN);
+            if self.elapsed >= end || is_at_rest(self) {
+                break;
+            }
         }
-        self.pass(SPREADS_WITHIN);
         self.quiescent();
         (0..self.sites.len()).for_each(|site| self.count_gone(site));
         if is_fair && self.report.gone > 0 {

@@ -72,7 +72,7 @@ pub struct Sweep {
 }
 
 /// What one call of a sweep came to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Swept {
     /// Entries looked at.
     pub looked_at: u64,
@@ -100,7 +100,7 @@ impl std::ops::AddAssign for Swept {
 }
 
 /// What a store holds. Counting may mean to read all of it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Usage {
     /// Keys that have a committed version.
     pub keys: u64,

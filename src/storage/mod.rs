@@ -210,6 +210,11 @@ pub trait Storage: Send + Sync + 'static {
         Ok(Swept { end: true, ..Swept::default() })
     }
 
+    /// How long to leave the store alone after it was looked through, unless an operator says otherwise.
+    fn swept_each(&self) -> Duration {
+        Duration::from_secs(600)
+    }
+
     /// Counts what is there.
     async fn usage(&self) -> Result<Usage, StorageError> {
         Err(StorageError::Refused("this store does not count what it holds".into()))

@@ -61,10 +61,14 @@ class Served:
     def logged(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def admin(self, path: str) -> str:
+    @property
+    def admin_address(self) -> str:
         match = re.search(r"admin=(\S+)", self.ready)
         assert match
-        with urllib.request.urlopen(f"http://{match[1]}{path}", timeout=10) as answer:
+        return match[1]
+
+    def admin(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://{self.admin_address}{path}", timeout=10) as answer:
             return str(answer.read().decode())
 
     def status(self) -> dict[str, Any]:

@@ -246,6 +246,11 @@ impl Storage for DynamoStore {
         self.run(move |inner| async move { inner.sweep(&sweep).await }).await
     }
 
+    /// Each look reads, and pays for, the whole table.
+    fn swept_each(&self) -> Duration {
+        Duration::from_secs(24 * 3600)
+    }
+
     async fn usage(&self) -> Result<Usage, StorageError> {
         self.run(|inner| async move { inner.usage().await }).await
     }

@@ -1,0 +1,92 @@
+//! Whether a restart takes longer after more transactions on the same keys.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::sample::disk_bytes;
+use super::{SECONDS_MAX, Soak};
+use crate::bench::BenchError;
+use crate::bench::client::Plan;
+use crate::bench::ipc;
+use crate::bench::sidecar::load_on;
+use crate::bench::stats::median;
+use crate::bench::table::{Table, times};
+
+const NAME: &str = "restart";
+/// Writers at once: commits are written in groups.
+const WRITERS: usize = 32;
+const TRIES: usize = 3;
+const LOOK_EACH: Duration = Duration::from_millis(100);
+
+/// Two restarts.
+#[derive(Debug, Serialize)]
+pub struct Restarts {
+    first: Restart,
+    second: Restart,
+    ratio: f64,
+}
+
+/// A restart after so many transactions.
+#[derive(Debug, Serialize)]
+pub struct Restart {
+    transactions: u64,
+    /// Until it was ready.
+    seconds: f64,
+    disk_bytes: u64,
+}
+
+impl Restarts {
+    pub(super) fn measure(soak: &Soak<'_>) -> Result<Self, BenchError> {
+        let keys = soak.options.keys as u64;
+        let first = Restart::measure(soak, keys, 0)?;
+        let second = Restart::measure(soak, soak.options.restart_after, first.transactions)?;
+        let ratio = second.seconds / first.seconds.max(1e-9);
+        Ok(Self { first, second, ratio })
+    }
+
+    pub(super) fn render(&self) -> String {
+        let mut table = Table::new(&["restart after", "until ready", "disk", "ratio"]);
+        for (restart, ratio) in [(&self.first, 1.0), (&self.second, self.ratio)] {
+            table.row(vec![
+                format!("{} transactions", restart.transactions),
+                format!("{:.3} s", restart.seconds),
+                format!("{:.1} MiB", restart.disk_bytes as f64 / f64::from(1 << 20)),
+                times(ratio),
+            ]);
+        }
+        table.render()
+    }
+}
+
+impl Restart {
+    /// Writes until there were so many transactions, `before` of them already, and starts again.
+    fn measure(soak: &Soak<'_>, transactions: u64, before: u64) -> Result<Self, BenchError> {
+        let sidecar = soak.sidecar(NAME, true)?;
+        let wanted = transactions.saturating_sub(before);
+        let client = load_on(&soak.family, &sidecar, &soak.work(Plan::Put, WRITERS, SECONDS_MAX))?;
+        let progress = ipc::bar(usize::try_from(wanted).unwrap_or(usize::MAX));
+        progress.set_message("writing before a restart");
+        let mut done = 0;
+        while done < wanted {
+            std::thread::sleep(LOOK_EACH);
+            done = sidecar.counter("aft_transactions_ended_total")?;
+            progress.set_position(done);
+        }
+        progress.finish_and_clear();
+        drop(client);
+        sidecar.process.end();
+        let mut took = Vec::new();
+        for _ in 0..TRIES {
+            let began = Instant::now();
+            let sidecar = soak.sidecar(NAME, true)?;
+            took.push(began.elapsed().as_secs_f64());
+            sidecar.process.end();
+        }
+        Ok(Self {
+            transactions: before + done,
+            seconds: median(took.into_iter()),
+            disk_bytes: disk_bytes(&soak.store(NAME)),
+        })
+    }
+}
