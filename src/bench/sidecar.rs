@@ -30,8 +30,15 @@ pub(super) struct Server {
 pub(super) enum Kept {
     Memory,
     Directory(PathBuf),
-    Anna { routing: String, ip: IpAddr },
-    Redis { url: String, prefix: String },
+    Anna {
+        routing: String,
+        ip: IpAddr,
+    },
+    #[cfg(feature = "redis")]
+    Redis {
+        url: String,
+        prefix: String,
+    },
 }
 
 impl Kept {
@@ -39,13 +46,15 @@ impl Kept {
     fn name(&self) -> &'static str {
         match self {
             Self::Memory => "sidecar-memory",
-            Self::Directory(_) | Self::Anna { .. } | Self::Redis { .. } => "sidecar",
+            Self::Directory(_) | Self::Anna { .. } => "sidecar",
+            #[cfg(feature = "redis")]
+            Self::Redis { .. } => "sidecar",
         }
     }
 
     /// Several sidecars can have this store at once.
     pub(super) fn admits_several(&self) -> bool {
-        matches!(self, Self::Anna { .. } | Self::Redis { .. })
+        !matches!(self, Self::Memory | Self::Directory(_))
     }
 }
 
@@ -117,6 +126,7 @@ impl Server {
                 let ip = ip.to_string();
                 command.args(["anna", "--anna-routing", routing, "--ip", &ip])
             }
+            #[cfg(feature = "redis")]
             Kept::Redis { url, prefix } => {
                 command.args(["redis", "--redis-url", url, "--redis-prefix", prefix])
             }

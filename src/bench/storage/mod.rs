@@ -16,7 +16,6 @@ mod redis;
 mod run;
 
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -183,6 +182,7 @@ async fn open(
 /// Differs from what other runs leave in a store.
 #[cfg(feature = "redis")]
 fn distinct() -> String {
+    use std::time::{SystemTime, UNIX_EPOCH};
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format!("{:x}", now.as_nanos())
 }

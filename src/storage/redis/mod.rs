@@ -1,9 +1,9 @@
 //! A store in Redis or Valkey: one server, a master that sentinels watch, or a cluster.
 //!
-//! [`names`] lists what is stored. Redis runs one command, transaction or script after the other, and
+//! `names` lists what is stored. Redis runs one command, transaction or script after the other, and
 //! that is what the promises of [`Storage`] rest on:
 //!
-//! - **One outcome.** It is created by `HSETNX` in a [script](scripts), with its log entry.
+//! - **One outcome.** It is created by `HSETNX` in a script, with its log entry.
 //! - **On one server** a commit is one round trip: `MULTI`, the versions (`MSET`), the script that decides,
 //!   raises the heads and writes the log entry, `EXEC`. The values do not pass through the script: Lua
 //!   would copy and hash each of them, which took twice as long. So a commit that finds its id decided
@@ -12,7 +12,7 @@
 //! - **In a cluster** the versions lie in slots of their own and are written first; then the script runs
 //!   where the record is; then the heads are raised; then the commit is acknowledged. A commit that dies
 //!   in between is undecided or decided, and repeating it does the rest.
-//! - **The log** is argued in [`log`].
+//! - **The log** is argued in `log`.
 //!
 //! What a server acknowledges can be lost by it: with its power, or by a failover, as replicas hear of
 //! writes after the client. Then outcomes, too, can be lost, and decided again and otherwise. `docs/stores.md`
