@@ -8,11 +8,8 @@ use aft::bench::cluster::{self, ClusterOptions};
 use aft::bench::commit::{self, CommitOptions};
 use aft::bench::echo::{self, EchoOptions};
 use aft::bench::ipc::{self, IpcOptions};
-<<<<<<< HEAD
 use aft::bench::soak::{self, SoakOptions};
-=======
 use aft::bench::storage::{self, StorageBenchOptions};
->>>>>>> main
 use clap::{Args, Subcommand};
 
 /// Measure what the sidecar costs on this machine.
