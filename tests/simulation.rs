@@ -7,7 +7,7 @@ use aft::sim::{self, Flaw, Options, Report, StoreKind, canary};
 use aft::txn::{Consistency, ReadAtomic};
 
 /// A canary has to be caught within so many seeds.
-const CANARY_SEEDS: u64 = 20;
+const CANARY_SEEDS: u64 = 40;
 
 fn seeds() -> u64 {
     let set = std::env::var("AFT_SIM_SEEDS").ok().and_then(|text| text.parse().ok());
@@ -135,6 +135,25 @@ fn a_commit_that_is_told_before_it_is_readable_is_caught() {
 #[test]
 fn gossip_that_was_lost_and_counts_as_heard_is_caught() {
     assert_flaw_is_caught(Flaw::Deaf, "a session reads its own commits");
+}
+
+#[test]
+fn garbage_that_others_may_need_is_caught() {
+    // A transaction must be under way, and read something that was just superseded.
+    let options = Options { nodes: 4, dag: true, flaw: Some(Flaw::Hasty), ..Options::default() };
+    let gone = |seed| sim::run(seed, &options, &read_atomic).violations;
+    let is_caught = |seed| gone(seed).iter().any(|broken| broken.promise == "what is needed stays");
+    assert!((0..200).any(is_caught));
+}
+
+#[test]
+fn a_log_that_was_not_read_is_caught() {
+    assert_flaw_is_caught(Flaw::Unread, "commits are seen everywhere");
+}
+
+#[test]
+fn garbage_that_stays_is_caught() {
+    assert_flaw_is_caught(Flaw::Hoarding, "garbage is collected");
 }
 
 fn assert_flaw_is_caught(flaw: Flaw, promise: &str) {

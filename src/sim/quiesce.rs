@@ -114,7 +114,7 @@ impl World<'_> {
     /// find that out takes long, so it is done now and then.
     fn look_for_garbage(&mut self) {
         let collects = self.options.garbage && self.options.store == StoreKind::Conditional;
-        if !collects || self.rng.u32(0..4) > 0 {
+        if !collects || self.rng.u32(0..6) > 0 {
             return;
         }
         self.pass(SWEPT_WITHIN);

@@ -135,7 +135,7 @@ impl World<'_> {
             ended_max: if small && self.sites.len() == 1 { 4 } else { 1_000 },
             collects: self.options.store == StoreKind::Conditional && self.options.garbage,
             index_keys_max: if small { 2 } else { 1_000 },
-            collect_each: Duration::from_millis(50),
+            collect_each: Duration::from_millis(100),
             sweep_each: if self.options.flaw == Some(Flaw::Hoarding) { NEVER } else { SWEPT_EACH },
             retry_window: RETRY_WINDOW,
             ..NodeConfig::default()

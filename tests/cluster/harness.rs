@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use aft::asking;
 use aft::node::{
-    Address, Answer, Ask, Effect, Event, Node, NodeConfig, Now, OpId, PeerMessage, Refusal, Ticket,
-    Token,
+    Address, Answer, Ask, Effect, Event, Node, NodeConfig, Now, OpId, PeerMessage, Refusal, Status,
+    Ticket, Token,
 };
 use aft::storage::memory::MemoryStore;
-use aft::storage::{LogPosition, Storage};
+use aft::storage::{LogPosition, Storage, Usage};
 use aft::txn::{AttemptId, BaseId, Key, ReadAtomic};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -38,6 +38,10 @@ pub struct Cluster {
     pub holds_store: bool,
     held: Vec<Held>,
     life_of: Vec<u64>,
+    /// How far each has followed the store's log.
+    read_to: Vec<LogPosition>,
+    /// How the nodes are set up, beside their names.
+    config: NodeConfig,
 }
 
 pub fn address(number: usize) -> Address {
@@ -50,6 +54,10 @@ pub fn key(name: &str) -> Key {
 
 impl Cluster {
     pub fn new(nodes: usize) -> Self {
+        Self::with(nodes, NodeConfig::default())
+    }
+
+    pub fn with(nodes: usize, config: NodeConfig) -> Self {
         let mut cluster = Self {
             nodes: (0..nodes).map(|_| None).collect(),
             store: Arc::new(MemoryStore::new()),
@@ -62,6 +70,8 @@ impl Cluster {
             holds_store: false,
             held: Vec::new(),
             life_of: vec![0; nodes],
+            read_to: vec![LogPosition::default(); nodes],
+            config,
         };
         (0..nodes).for_each(|number| cluster.restart(number));
         cluster
@@ -84,10 +94,11 @@ impl Cluster {
             incarnation: self.lives.to_string().into(),
             node_tag: number as u64,
             has_peers: true,
-            ..NodeConfig::default()
+            ..self.config.clone()
         };
         let mut node = Node::new(config, Box::new(ReadAtomic), self.lives);
         let page = self.store.commits_since_now(&LogPosition::default()).expect("a log");
+        self.read_to[number] = page.next;
         for commit in &page.commits {
             node.load(self.now(), commit);
         }
@@ -166,6 +177,31 @@ impl Cluster {
             }
         }
         self.elapsed = end;
+    }
+
+    /// Time passes, and all nodes look through the store's log each second.
+    pub fn pass_following(&mut self, time: Duration) {
+        let end = self.elapsed + time;
+        while self.elapsed < end {
+            self.pass(Duration::from_secs(1));
+            for number in 0..self.nodes.len() {
+                let page = self.store.commits_since_now(&self.read_to[number]).expect("a log");
+                self.read_to[number] = page.next;
+                let events =
+                    [Event::LogIsBeingRead, Event::Learned(page.commits), Event::LogWasRead];
+                events.into_iter().for_each(|event| self.handle(number, event));
+            }
+        }
+    }
+
+    /// What the store holds.
+    pub fn usage(&self) -> Usage {
+        self.store.usage_now()
+    }
+
+    /// What a node that lives holds.
+    pub fn status(&self, number: usize) -> Status {
+        self.nodes[number].as_ref().expect("a node that lives").status()
     }
 
     /// Sends a request without waiting for its answer.

@@ -4,5 +4,6 @@ mod harness;
 
 mod branches;
 mod failures;
+mod garbage;
 mod ids;
 mod sessions;
