@@ -192,7 +192,7 @@ options! {
     /// them; 0 for never. [default: 10]
     anna_cache_report: f64 = 10.0, "AFT_ANNA_CACHE_REPORT", "SECONDS", "Storage";
 
-    /// Where Redis or Valkey is: redis://[user:password@]host[:port][/db], or rediss:// for TLS. Several,
+    /// Where Redis or Valkey is: redis://HOST, redis://USER:PASSWORD@HOST:PORT/DB, or rediss:// for TLS. Several,
     /// separated by commas, are nodes of one cluster, or sentinels. [default: redis://127.0.0.1]
     redis_url: Secret = Secret("redis://127.0.0.1".to_owned()), "AFT_REDIS_URL", "URL,...", "Storage";
     /// The name of a master: the addresses are those of sentinels, which know where it is. User, password
