@@ -220,24 +220,30 @@ class TransactionIdList(_message.Message):
     def __init__(self, ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class TransactionList(_message.Message):
-    __slots__ = ["first", "found", "inLogTo", "incarnation", "last", "origin", "records", "resend"]
+    __slots__ = ["first", "found", "grace", "graced", "inLogTo", "incarnation", "last", "origin", "readableTo", "records", "resend"]
     FIRST_FIELD_NUMBER: _ClassVar[int]
     FOUND_FIELD_NUMBER: _ClassVar[int]
+    GRACED_FIELD_NUMBER: _ClassVar[int]
+    GRACE_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     INLOGTO_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    READABLETO_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     RESEND_FIELD_NUMBER: _ClassVar[int]
     first: int
     found: bool
+    grace: int
+    graced: int
     inLogTo: int
     incarnation: str
     last: int
     origin: str
+    readableTo: int
     records: _containers.RepeatedCompositeFieldContainer[TransactionRecord]
     resend: bool
-    def __init__(self, records: _Optional[_Iterable[_Union[TransactionRecord, _Mapping]]] = ..., origin: _Optional[str] = ..., incarnation: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., inLogTo: _Optional[int] = ..., resend: bool = ..., found: bool = ...) -> None: ...
+    def __init__(self, records: _Optional[_Iterable[_Union[TransactionRecord, _Mapping]]] = ..., origin: _Optional[str] = ..., incarnation: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., inLogTo: _Optional[int] = ..., resend: bool = ..., grace: _Optional[int] = ..., graced: _Optional[int] = ..., readableTo: _Optional[int] = ..., found: bool = ...) -> None: ...
 
 class TransactionRecord(_message.Message):
     __slots__ = ["commits", "depth", "error", "fresh", "held", "id", "incarnation", "missing", "number", "readSet", "reads", "replicaId", "status", "timestamp", "visited", "writeSet"]
