@@ -192,14 +192,13 @@ impl SoakReport {
             self.version, self.cpus
         );
         text.push_str(&self.growth.render());
-        for part in [
+        let parts = [
             self.collecting.as_ref().map(Collecting::render),
             self.restarts.as_ref().map(Restarts::render),
-        ] {
-            if let Some(part) = part {
-                // Writing to a string does not fail.
-                let _ = write!(text, "\n{part}");
-            }
+        ];
+        for part in parts.into_iter().flatten() {
+            // Writing to a string does not fail.
+            let _ = write!(text, "\n{part}");
         }
         text
     }
