@@ -111,9 +111,10 @@ impl VersionIndex {
         known.floor = known.floor.max(version.timestamp);
     }
 
-    /// Makes a version of one key readable that was known before. There may be newer ones.
+    /// Makes a version of one key readable that was the newest a moment ago. There may be newer ones. What
+    /// came of the key meanwhile, from others, may be older, with gaps between.
     pub fn remember(&mut self, key: &Key, commit: &Arc<Commit>) {
-        if !self.keys.contains_key(key) {
+        if self.is_partial(key) {
             self.install_at(key, commit);
             self.raise_floor(key, &commit.version);
         }
