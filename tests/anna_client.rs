@@ -1,5 +1,4 @@
 //! The Anna client over real sockets, against a store that does as it is told.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
 use std::pin::pin;

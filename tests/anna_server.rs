@@ -2,7 +2,6 @@
 //!
 //! That something is *not* answered is seen without waiting: a request that is sent after it, over the
 //! same connections, is answered first.
-#![allow(clippy::unwrap_used)]
 // A test gives up by the real clock.
 #![allow(clippy::disallowed_methods)]
 

@@ -1,13 +1,6 @@
-//! The DynamoDB backend against a real server (see `storage_dynamo/server.rs`), through its client.
-#![cfg(feature = "dynamodb")]
-#![allow(clippy::unwrap_used)]
+//! The DynamoDB backend against a real server (see `common/ministack.rs`), through its client.
 // A test gives up by the real clock.
 #![allow(clippy::disallowed_methods)]
-
-#[path = "storage_dynamo/proxy.rs"]
-mod proxy;
-#[path = "storage_dynamo/server.rs"]
-mod server;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,8 +16,8 @@ use aft::txn::{AttemptId, Commit, Key, Outcome, Timestamp, Version, WrittenKey};
 use bytes::Bytes;
 use rustix::process::Signal;
 
-use proxy::{Act, Proxy, Request};
-use server::Server;
+use crate::common::http_proxy::{Act, Proxy, Request};
+use crate::common::ministack::Server;
 
 /// The table under test.
 struct Table {

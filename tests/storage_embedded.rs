@@ -1,5 +1,4 @@
 //! The embedded store as a process meets it: opened again, killed, opened twice, short of disk.
-#![allow(clippy::unwrap_used)]
 // A test gives up by the real clock.
 #![allow(clippy::disallowed_methods)]
 
@@ -214,7 +213,7 @@ async fn what_was_acknowledged_survives_a_kill() {
     let mut acknowledged = BTreeSet::new();
     for round in 0..5 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "commit_until_killed", "--ignored", "--nocapture"])
+            .args(["--exact", "storage_embedded::commit_until_killed", "--ignored", "--nocapture"])
             .env(CRASH_DIRECTORY, dir.path())
             .env(CRASH_ROUND, round.to_string())
             .stdout(Stdio::piped())

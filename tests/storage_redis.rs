@@ -2,16 +2,12 @@
 //!
 //! `AFT_TEST_REDIS=URL` names a server to use instead of those that are started here, for the tests that
 //! do not have to stop theirs.
-#![cfg(feature = "redis")]
-
-#[path = "common/proxy.rs"]
-mod proxy;
-#[path = "common/redis.rs"]
-mod servers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::common::proxy::{Mode, Proxy};
+use crate::common::redis::{RedisCluster, RedisServer, wait_for};
 use aft::runtime::clock::random_seed;
 use aft::storage::redis::{Address, OpenError, RedisOptions, RedisStore};
 use aft::storage::{
@@ -21,8 +17,6 @@ use aft::txn::{AttemptId, Commit, Key, Outcome, Timestamp, Version, WrittenKey};
 use aft::wire::{KeyValuePair, TransactionRecord, TransactionStatus};
 use bytes::Bytes;
 use prost::Message;
-use proxy::{Mode, Proxy};
-use servers::{RedisCluster, RedisServer};
 use tokio::task::JoinSet;
 
 fn random() -> u64 {
@@ -374,7 +368,7 @@ async fn a_commit_waits_for_replicas() {
     assert!(answer.is_err(), "what no replica has is not told: {answer:?}");
 
     let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &server.port.to_string()]);
-    servers::wait_for("the replica follows", || {
+    wait_for("the replica follows", || {
         replica.info("replication", "master_link_status").as_deref() == Some("up")
     });
     assert_eq!(commit(&store, &waiting).await, Outcome::Committed(waiting.commit.clone()));

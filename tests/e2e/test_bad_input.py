@@ -31,7 +31,7 @@ def _serves_on(daemon: Daemon) -> Iterator[None]:
     with Raw(daemon.ipc) as other:
         other.put({"still": b"here"})
         assert other.get("still") == {"still": b"here"}
-    assert daemon.status()["sockets"]["requests_waiting"] == 0
+    until(lambda: daemon.status()["sockets"]["requests_waiting"] == 0)
     assert "panicked" not in daemon.logged()
 
 

@@ -243,8 +243,13 @@ def test_outcomes_are_forgotten_when_nobody_may_ask(
     client = client_of(daemon)
     for number in range(50):
         client.put("k", b"%d" % number)
-    usage = until(lambda: (now := inspect(daemon)["usage"])["remains"] == 0 and now, 30)
-    assert usage["outcomes"] <= 2, "those of commits whose version or log entry is there"
+
+    def is_forgotten() -> bool:
+        usage = inspect(daemon)["usage"]
+        # Those stay of commits whose version or log entry is there.
+        return usage["remains"] == 0 and usage["outcomes"] <= 2
+
+    until(is_forgotten, 30)
     # What the node itself remembers goes with it.
     daemon.kill()
     again = start(*options)
