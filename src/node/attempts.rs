@@ -23,12 +23,36 @@ pub(super) struct Attempt {
     pub(super) phase: Phase,
     /// Bytes of its writes that the store has not confirmed.
     pub(super) held_bytes: usize,
-    /// It began here under an id that this node made.
-    pub(super) is_original: bool,
+    /// Whether its commit would be the first proposal for its id.
+    pub(super) first_say: FirstSay,
     /// Where else it has been.
     pub(super) travel: Travel,
     /// In which epoch it began.
     pub(super) epoch: u64,
+}
+
+/// The right to propose a commit of an id before anybody else does (see [`CommitBatch::sole`]). The node
+/// that makes an id has it, for the first attempt. It goes along when the attempt is handed over, to one
+/// node only, so that nowhere two processes have it, nor one twice.
+///
+/// [`CommitBatch::sole`]: crate::storage::CommitBatch::sole
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum FirstSay {
+    /// It is somebody else's, or was lost on the way.
+    No,
+    Here,
+    /// It was given to a node in answer to its question of that number, which may be asked again.
+    Given(Origin, u64),
+}
+
+impl FirstSay {
+    /// Whether it goes along with the answer to this question; then it is not here any more.
+    pub(super) fn give(&mut self, asker: &Origin, number: u64) -> bool {
+        if *self == Self::Here {
+            *self = Self::Given(asker.clone(), number);
+        }
+        matches!(self, Self::Given(to, with) if to == asker && *with == number)
+    }
 }
 
 /// How far an attempt is.

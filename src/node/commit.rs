@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::attempts::{Phase, Waiter, Wants};
+use super::attempts::{FirstSay, Phase, Waiter, Wants};
 use super::effect::{Answer, Effect, End};
 use super::event::Asked;
 use super::ops::Purpose;
@@ -79,7 +79,7 @@ impl Node {
         let held = &attempt.travel.held;
         writes.extend(own.into_writes().filter(|(key, _)| !held.contains_key(key)));
         attempt.phase = Phase::Committing { waiters };
-        let sole = attempt.is_original && attempt.travel.stayed_here();
+        let sole = attempt.first_say == FirstSay::Here;
         if writes.is_empty() {
             return self.end_read_only(turn, txn);
         }

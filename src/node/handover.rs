@@ -5,7 +5,7 @@
 //! are until they are read or committed. If the transaction runs here already, the two are branches that
 //! come together (fan-in), or it has come back to where it was.
 
-use super::attempts::Phase;
+use super::attempts::{FirstSay, Phase};
 use super::calls::{CallPurpose, Continuation};
 use super::effect::Answer;
 use super::event::Ticket;
@@ -76,6 +76,7 @@ impl Node {
         self.use_attempt(turn, txn).map_err(|why| why.to_string())?;
         let me = self.config.origin();
         let attempt = self.attempts.get_mut(txn).ok_or_else(|| Refusal::Unknown.to_string())?;
+        let mut first_say = false;
         if let Some(asker) = &asked.asker {
             let travel = &mut attempt.travel;
             if travel.handed_to.len() >= NODES_MAX {
@@ -94,6 +95,7 @@ impl Node {
                 travel.ahead.retain(|node| *node != asker.node);
                 travel.ahead.push(asker.node.clone());
             }
+            first_say = attempt.first_say.give(asker, asked.number);
         }
         let travel = &attempt.travel;
         let own = attempt.writes.keys().filter(|key| !travel.held.contains_key(*key));
@@ -116,6 +118,7 @@ impl Node {
             writes: held.chain(own).collect(),
             visited: std::iter::once(visit_here).chain(elsewhere).collect(),
             depth: travel.depth,
+            first_say,
         })
     }
 
@@ -161,7 +164,7 @@ impl Node {
             if view.visited.iter().any(|visit| visit.origin.node == me.node && visit.puts > 0) {
                 return Err(Refusal::Restarted(me.node));
             }
-            self.begin(turn, txn.clone(), false);
+            self.begin(turn, txn.clone(), FirstSay::No);
         }
         let Some(attempt) = self.attempts.get_mut(txn) else { return Ok(()) };
         if !matches!(attempt.phase, Phase::Running { .. } | Phase::Preparing(_)) {
@@ -169,6 +172,9 @@ impl Node {
         }
         if let Some(node) = attempt.travel.restarted(&me, &view) {
             return Err(Refusal::Restarted(node));
+        }
+        if view.first_say {
+            attempt.first_say = FirstSay::Here;
         }
         // It has come back from wherever it has been, also from nodes that went on to others.
         let has_been_on = |node: &Address| view.visited.iter().any(|v| v.origin.node == *node);

@@ -125,6 +125,8 @@ pub struct View {
     pub visited: Vec<Visit>,
     /// How many nodes it came through, on the longest way.
     pub depth: u32,
+    /// With it goes the right to the first proposal of a commit, which the sender gives up.
+    pub first_say: bool,
 }
 
 /// Where a value that a running transaction wrote is kept.

@@ -3,7 +3,7 @@
 //! A retry never resumes. It gets an attempt of its own with an empty buffer, and the attempts before
 //! it are fenced, so that a function which was given up for dead and is not cannot add to its writes.
 
-use super::attempts::{Attempt, Phase, Waiter, Wants};
+use super::attempts::{Attempt, FirstSay, Phase, Waiter, Wants};
 use super::effect::Answer;
 use super::event::{Asked, Ticket};
 use super::ops::Purpose;
@@ -20,7 +20,7 @@ impl Node {
         match id {
             None => {
                 let attempt = self.ids.base(turn.now.wall_ns);
-                self.begin(turn, attempt.clone(), true);
+                self.begin(turn, attempt.clone(), FirstSay::Here);
                 turn.reply(asked.ticket, Answer::Started(attempt));
             }
             Some(base) if self.is_too_old(turn, &base) => {
@@ -69,7 +69,7 @@ impl Node {
         }
         self.fence(turn, &base);
         let attempt = self.ids.attempt(&base);
-        self.begin(turn, attempt.clone(), false);
+        self.begin(turn, attempt.clone(), FirstSay::No);
         turn.reply(ticket, Answer::Started(attempt));
     }
 
@@ -84,7 +84,7 @@ impl Node {
     }
 
     /// Makes room in the tables for an attempt that runs from now on.
-    pub(super) fn begin(&mut self, turn: &Turn<'_>, id: AttemptId, is_original: bool) {
+    pub(super) fn begin(&mut self, turn: &Turn<'_>, id: AttemptId, first_say: FirstSay) {
         let first_look = turn.now.elapsed + self.config.idle_max.min(self.config.lifetime_max);
         let timer = self.timers.set(first_look, Timer::Attempt(id.clone()));
         let attempt = Attempt {
@@ -94,7 +94,7 @@ impl Node {
             touched: turn.now.elapsed,
             phase: Phase::Running { timer },
             held_bytes: 0,
-            is_original,
+            first_say,
             travel: Travel::default(),
             epoch: 0,
         };

@@ -131,6 +131,7 @@ fn write_view(view: &View, record: &mut TransactionRecord) {
         });
     }
     record.depth = view.depth;
+    record.first_say = view.first_say;
 }
 
 pub(super) fn decode_handed_over(message: Bytes) -> Result<PeerMessage, BadMessage> {
@@ -169,7 +170,7 @@ fn read_view(record: &TransactionRecord) -> Result<View, BadMessage> {
         writes.push((key(&held.key)?, holder));
     }
     let missing = record.missing.iter().map(|text| key(text)).collect::<Result<_, _>>()?;
-    Ok(View { reads, missing, writes, visited, depth: record.depth })
+    Ok(View { reads, missing, writes, visited, depth: record.depth, first_say: record.first_say })
 }
 
 pub(super) fn encode_query(asked: &Query, reply_to: &str) -> Vec<u8> {
@@ -418,6 +419,7 @@ mod tests {
                 Visit { origin: second, steps: 9, puts: 2 },
             ],
             depth: 5,
+            first_say: true,
         }
     }
 

@@ -65,10 +65,10 @@ pub struct CommitBatch {
     pub commit: Arc<Commit>,
     /// One value for each key of the commit's write set, in its order.
     pub values: Vec<Bytes>,
-    /// Nobody else has the right to say so of a commit of the same id: its writer is the first attempt
-    /// at an id that this process made itself, in this life, and no other process was ever given the
-    /// attempt to commit it. All others may still commit or settle the id. A store can use it to save
-    /// steps; nothing is lost if it is not set.
+    /// This is the only proposal for the id of which that is said. The right to say so is with the first
+    /// attempt at an id, in the process that made the id; it can be passed on with the attempt, to one
+    /// process, which may be said to have it once. All others may still commit or settle the id. A
+    /// store can use it to save steps; nothing is lost if it is not set.
     pub sole: bool,
 }
 

@@ -1,9 +1,11 @@
 //! One id has one outcome, wherever it is tried and asked for.
 
-use aft::node::{Answer, Event};
+use std::time::Duration;
+
+use aft::node::{Answer, Ask, Event, PeerMessage};
 use aft::txn::{AttemptId, BaseId};
 
-use super::harness::{Cluster, decided, some};
+use super::harness::{Cluster, address, decided, some};
 
 fn begun(answer: Answer) -> AttemptId {
     match answer {
@@ -116,5 +118,68 @@ fn every_node_tells_the_same_outcome() {
         cluster.kill(0);
         cluster.restart(0);
         assert_eq!(cluster.commit(0, &txn), Some(commits), "after a restart");
+    }
+}
+
+/// Whether a commit at this node is the first proposal for its id.
+fn has_first_say(cluster: &mut Cluster, node: usize, txn: &AttemptId) -> bool {
+    cluster.holds_store = true;
+    cluster.send_request(node, Cluster::commit_event(txn, &[]));
+    cluster.pass(Duration::from_secs(1));
+    let held = cluster.take_held();
+    let sole = held.iter().find_map(|(_, _, _, ask)| match ask {
+        Ask::Commit(batch) => Some(batch.sole),
+        _ => None,
+    });
+    sole.expect("a commit")
+}
+
+/// A transaction that A began and two nodes went on with.
+fn forked(cluster: &mut Cluster) -> AttemptId {
+    let txn = cluster.begin(0);
+    assert!(cluster.put(0, &txn, "k", "v"));
+    assert!(cluster.go_on(1, &txn, 0).is_ok());
+    assert!(cluster.go_on(2, &txn, 0).is_ok());
+    txn
+}
+
+/// Who made the id need not ask before it commits. That goes along with the transaction, to one node,
+/// whether questions and answers come once or twice; otherwise two could decide.
+#[test]
+fn one_node_at_most_has_the_first_say() {
+    for doubles in [false, true] {
+        for node in 1..3 {
+            let mut cluster = Cluster::new(3);
+            cluster.doubles = doubles;
+            let txn = forked(&mut cluster);
+            assert_eq!(has_first_say(&mut cluster, node, &txn), node == 1, "node {node}");
+        }
+    }
+    let mut cluster = Cluster::new(2);
+    let txn = cluster.begin(0);
+    assert!(cluster.put(0, &txn, "k", "v"));
+    assert!(cluster.go_on(1, &txn, 0).is_ok());
+    assert!(cluster.go_on(0, &txn, 1).is_ok());
+    assert!(has_first_say(&mut cluster, 0, &txn), "it came back");
+}
+
+/// An answer that is lost takes it along only if the question is not asked again.
+#[test]
+fn the_first_say_is_not_given_twice() {
+    for lost in [1, usize::MAX] {
+        let mut cluster = Cluster::new(3);
+        let txn = cluster.begin(0);
+        assert!(cluster.put(0, &txn, "k", "v"));
+        let mut left = lost;
+        cluster.network(move |to, message| {
+            let is_lost = matches!(message, PeerMessage::HandedOver(_)) && *to == *address(1);
+            let passes = !is_lost || left == 0;
+            left -= usize::from(!passes);
+            passes
+        });
+        assert_eq!(cluster.go_on(1, &txn, 0).is_ok(), lost == 1);
+        let next = if lost == 1 { 1 } else { 2 };
+        assert!(next == 1 || cluster.go_on(2, &txn, 0).is_ok());
+        assert_eq!(has_first_say(&mut cluster, next, &txn), lost == 1);
     }
 }
