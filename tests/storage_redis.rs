@@ -272,9 +272,28 @@ async fn a_full_server_refuses_and_nothing_is_left() {
     let full = |answer: &Result<Outcome, _>| matches!(answer, Err(StorageError::Refused(why)) if why.contains("OOM"));
     assert!(full(&answer), "{answer:?}");
     assert_committed(&store, std::slice::from_ref(&first)).await;
+    assert_eq!(server.cli(&["KEYS", "test:data/*"]).lines().count(), 1, "the first one's value");
     server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
     assert_eq!(commit(&store, &second).await, Outcome::Committed(second.commit.clone()));
     assert_committed(&store, &[first, second]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_decided_without_its_values() {
+    let server = RedisServer::start(&[]);
+    server.cli(&["ACL", "SETUSER", "limited", "on", ">secret", "~*", "+@all", "-mset"]);
+    let store = open(options(&format!("redis://limited:secret@127.0.0.1:{}", server.port))).await;
+    let batch = batch("half", 2, 1);
+    let answer = store.commit(batch.clone()).await;
+    let refused = |answer: &Result<Outcome, _>| matches!(answer, Err(StorageError::Refused(why)) if why.contains("NOPERM"));
+    assert!(refused(&answer), "{answer:?}");
+    assert_eq!(store.outcome(&batch.commit.version.writer.base()).await, Ok(None));
+    server.cli(&["ACL", "SETUSER", "limited", "+mset", "-hsetnx"]);
+    let answer = store.commit(batch.clone()).await;
+    assert!(answer.is_err(), "{answer:?}");
+    server.cli(&["ACL", "SETUSER", "limited", "+hsetnx"]);
+    assert_eq!(commit(&store, &batch).await, Outcome::Committed(batch.commit.clone()));
+    assert_committed(&store, &[batch]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,6 +21,8 @@ use super::fault::{Fault, in_answer};
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// Pause before what failed is sent again, growing likewise.
 const RESEND: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+/// The answer of a server that is no master (any more): another one may be by now.
+const READONLY: &str = "READONLY";
 /// Bytes for which an operation gets a second more.
 const BYTES_PER_SECOND: usize = 8 << 20;
 
@@ -59,6 +61,14 @@ struct Live {
     answers: Arc<AtomicU64>,
 }
 
+/// What came back.
+pub(super) struct Answers {
+    /// One for each command, errors among them.
+    pub values: Vec<Value>,
+    /// The same was sent before, without an answer.
+    pub was_sent_before: bool,
+}
+
 /// What is sent.
 enum Request<'a> {
     One(&'a Cmd),
@@ -77,12 +87,11 @@ impl Link {
     /// Sends a command and waits for its answer.
     pub async fn ask(&self, cmd: &Cmd) -> Result<Value, Fault> {
         let mut answers = self.send(Request::One(cmd), bytes_of(cmd)).await?;
-        answers.pop().ok_or_else(|| Fault::Other("no answer came".to_owned()))
+        answers.values.pop().ok_or_else(|| Fault::Other("no answer came".to_owned()))
     }
 
-    /// Sends commands one behind the other on one connection and waits for all answers, errors among
-    /// them.
-    pub async fn ask_all(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Fault> {
+    /// Sends commands one behind the other on one connection and waits for all answers.
+    pub async fn ask_all(&self, pipeline: &Pipeline) -> Result<Answers, Fault> {
         let bytes = pipeline.cmd_iter().map(bytes_of).sum();
         self.send(Request::Several(pipeline), bytes).await
     }
@@ -96,7 +105,7 @@ impl Link {
         }
     }
 
-    async fn send(&self, request: Request<'_>, bytes: usize) -> Result<Vec<Value>, Fault> {
+    async fn send(&self, request: Request<'_>, bytes: usize) -> Result<Answers, Fault> {
         let more = Duration::from_secs((bytes / BYTES_PER_SECOND) as u64);
         let mut attempt = Attempt::default();
         let waited =
@@ -124,16 +133,19 @@ impl Link {
         &self,
         request: &Request<'_>,
         attempt: &mut Attempt,
-    ) -> Result<Vec<Value>, Fault> {
+    ) -> Result<Answers, Fault> {
         let mut pause = RESEND.0;
         loop {
             let Live { mut connection, number, answers } = self.up(&mut attempt.why).await?;
             attempt.open = Some((number, answers.load(Ordering::Relaxed)));
             let was_sent = std::mem::replace(&mut attempt.was_sent, true);
             let fault = match connection.request(request).await {
-                Ok(answer) => {
+                Ok(values) => {
                     answers.fetch_add(1, Ordering::Relaxed);
-                    return Ok(answer);
+                    if values.iter().any(is_of_replica) {
+                        let _ = self.broken.send(number);
+                    }
+                    return Ok(Answers { values, was_sent_before: was_sent });
                 }
                 Err(fault) => fault,
             };
@@ -143,8 +155,7 @@ impl Link {
                     let _ = self.broken.send(number);
                 }
                 Fault::Passing(why) => {
-                    // Another server may be the master by now.
-                    if why.starts_with("READONLY") {
+                    if why.starts_with(READONLY) {
                         let _ = self.broken.send(number);
                     }
                     attempt.was_sent = was_sent;
@@ -259,6 +270,10 @@ async fn connect(way: &Way, state: &watch::Sender<State>) -> Connection {
         sleep(pause).await;
         pause = (pause * 2).min(RECONNECT.1);
     }
+}
+
+fn is_of_replica(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(error) if error.code() == READONLY)
 }
 
 fn bytes_of(cmd: &Cmd) -> usize {
