@@ -21,8 +21,6 @@ use super::fault::{Fault, in_answer};
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// Pause before what failed is sent again, growing likewise.
 const RESEND: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
-/// The answer of a server that is no master (any more): another one may be by now.
-const READONLY: &str = "READONLY";
 /// Bytes for which an operation gets a second more.
 const BYTES_PER_SECOND: usize = 8 << 20;
 
@@ -139,15 +137,15 @@ impl Link {
             let Live { mut connection, number, answers } = self.up(&mut attempt.why).await?;
             attempt.open = Some((number, answers.load(Ordering::Relaxed)));
             let was_sent = std::mem::replace(&mut attempt.was_sent, true);
-            let fault = match connection.request(request).await {
+            let (fault, is_in_part_done) = match connection.request(request).await {
                 Ok(values) => {
                     answers.fetch_add(1, Ordering::Relaxed);
-                    if values.iter().any(is_of_replica) {
-                        let _ = self.broken.send(number);
+                    match values.iter().find_map(passing) {
+                        Some(fault) => (fault, !values.iter().all(is_error)),
+                        None => return Ok(Answers { values, was_sent_before: was_sent }),
                     }
-                    return Ok(Answers { values, was_sent_before: was_sent });
                 }
-                Err(fault) => fault,
+                Err(fault) => (fault, false),
             };
             attempt.open = None;
             match &fault {
@@ -155,10 +153,11 @@ impl Link {
                     let _ = self.broken.send(number);
                 }
                 Fault::Passing(why) => {
-                    if why.starts_with(READONLY) {
+                    // Another server may be the master by now.
+                    if why.starts_with("READONLY") {
                         let _ = self.broken.send(number);
                     }
-                    attempt.was_sent = was_sent;
+                    attempt.was_sent = was_sent || is_in_part_done;
                 }
                 Fault::Refused(why) if was_sent => return Err(Fault::Unsure(why.clone())),
                 _ => return Err(fault),
@@ -272,8 +271,14 @@ async fn connect(way: &Way, state: &watch::Sender<State>) -> Connection {
     }
 }
 
-fn is_of_replica(answer: &Value) -> bool {
-    matches!(answer, Value::ServerError(error) if error.code() == READONLY)
+fn is_error(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(_))
+}
+
+/// Why the command of this answer has to be sent again, if it has to.
+fn passing(answer: &Value) -> Option<Fault> {
+    let Value::ServerError(error) = answer else { return None };
+    Some(Fault::of_server(error)).filter(|fault| matches!(fault, Fault::Passing(_)))
 }
 
 fn bytes_of(cmd: &Cmd) -> usize {
