@@ -404,7 +404,8 @@ async fn a_table_that_is_not_there_is_said_so() {
     let open = async |place: Place| {
         let (node, lease) = (String::new(), table.lease);
         let incarnation = table.run;
-        DynamoStore::open(DynamoOptions { place, node, incarnation, lease }).await
+        let original = None;
+        DynamoStore::open(DynamoOptions { place, node, incarnation, lease, original }).await
     };
     let error = open(Place { create: false, ..table.place() }).await.unwrap_err();
     assert!(matches!(error, OpenError::Missing { .. }), "{error}");
