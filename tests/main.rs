@@ -16,5 +16,6 @@ mod storage_anna;
 #[cfg(feature = "dynamodb")]
 mod storage_dynamo;
 mod storage_embedded;
+mod storage_example;
 #[cfg(feature = "redis")]
 mod storage_redis;

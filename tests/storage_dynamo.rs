@@ -13,7 +13,16 @@ use aft::storage::{
     CommitBatch, Garbage, LogPosition, LogScope, Storage, StorageError, Superseded, conformance,
 };
 use aft::txn::{AttemptId, Commit, Key, Outcome, Timestamp, Version, WrittenKey};
+use aft::wire::{KeyValuePair, TransactionRecord, TransactionStatus};
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType,
+    ScalarAttributeType,
+};
 use bytes::Bytes;
+use prost::Message;
 use rustix::process::Signal;
 
 use crate::common::http_proxy::{Act, Proxy, Request};
@@ -46,14 +55,30 @@ impl Table {
         }
     }
 
-    async fn open(&self) -> Arc<DynamoStore> {
-        let options = DynamoOptions {
+    fn options(&self) -> DynamoOptions {
+        DynamoOptions {
             place: self.place(),
             node: "node".into(),
             incarnation: random_seed().unwrap(),
             lease: self.lease,
-        };
-        Arc::new(DynamoStore::open(options).await.unwrap())
+            original: None,
+        }
+    }
+
+    async fn open(&self) -> Arc<DynamoStore> {
+        Arc::new(DynamoStore::open(self.options()).await.unwrap())
+    }
+
+    /// The client of the SDK, without the backend.
+    async fn client(&self) -> Client {
+        let place = self.place();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .endpoint_url(&self.url)
+            .region(Region::from_static("us-east-1"));
+        if let Some(credentials) = place.credentials {
+            loader = loader.credentials_provider(credentials);
+        }
+        Client::new(&loader.load().await)
     }
 }
 
@@ -379,7 +404,8 @@ async fn a_table_that_is_not_there_is_said_so() {
     let open = async |place: Place| {
         let (node, lease) = (String::new(), table.lease);
         let incarnation = table.run;
-        DynamoStore::open(DynamoOptions { place, node, incarnation, lease }).await
+        let original = None;
+        DynamoStore::open(DynamoOptions { place, node, incarnation, lease, original }).await
     };
     let error = open(Place { create: false, ..table.place() }).await.unwrap_err();
     assert!(matches!(error, OpenError::Missing { .. }), "{error}");
@@ -411,4 +437,91 @@ async fn a_commit_costs_a_write_unit_for_each_key_and_two_more() {
     assert_eq!(follower.news().await, ["first", "five"]);
     assert_eq!(store.commit(small("later", 3)).await, Ok(committed(&small("later", 3))));
     assert_eq!(follower.news().await, ["later"], "what still comes goes to another log");
+}
+
+/// Makes a table such as the original's, with these items.
+async fn make_original(client: &Client, table: &str, items: &[(String, Vec<u8>)]) {
+    let key = AttributeDefinition::builder()
+        .attribute_name("DataKey")
+        .attribute_type(ScalarAttributeType::S)
+        .build();
+    let schema = KeySchemaElement::builder().attribute_name("DataKey").key_type(KeyType::Hash);
+    client
+        .create_table()
+        .table_name(table)
+        .billing_mode(BillingMode::PayPerRequest)
+        .attribute_definitions(key.unwrap())
+        .key_schema(schema.build().unwrap())
+        .send()
+        .await
+        .unwrap();
+    for (name, value) in items {
+        client
+            .put_item()
+            .table_name(table)
+            .item("DataKey", AttributeValue::S(name.clone()))
+            .item("Value", AttributeValue::B(Blob::new(value.clone())))
+            .send()
+            .await
+            .unwrap();
+    }
+}
+
+/// A version as the original stored it.
+fn original_version(key: &str, id: &str, timestamp: i64, value: Vec<u8>) -> (String, Vec<u8>) {
+    let pair = KeyValuePair {
+        key: key.into(),
+        value: value.into(),
+        tid: id.into(),
+        timestamp,
+        ..Default::default()
+    };
+    (format!("data/{key}/{timestamp}/{id}"), pair.encode_to_vec())
+}
+
+/// The record of a commit as the original stored it.
+fn original_record(id: &str, timestamp: i64, keys: &[String]) -> (String, Vec<u8>) {
+    let record = TransactionRecord {
+        id: id.into(),
+        timestamp,
+        status: TransactionStatus::Committed.into(),
+        write_set: keys.to_vec(),
+        ..Default::default()
+    };
+    (format!("transactions/{id}-{timestamp}"), record.encode_to_vec())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_original_left_is_read() {
+    let (_server, table) = serve();
+    let original = format!("{}-AftData", table.name);
+    let missing = DynamoOptions { original: Some(original.clone()), ..table.options() };
+    let error = DynamoStore::open(missing.clone()).await.unwrap_err();
+    assert!(error.to_string().contains("dynamodb-original") && !error.is_away(), "{error}");
+
+    // More than one page of a scan, which has a megabyte.
+    let large: Vec<String> = (0..8).map(|n| format!("large/{n}")).collect();
+    let mut items: Vec<_> =
+        large.iter().map(|key| original_version(key, "large", 3, vec![7; 300_000])).collect();
+    items.push(original_record("large", 3, &large));
+    for (id, timestamp, is_committed) in [("a", 5, true), ("b", 7, true), ("c", 9, false)] {
+        items.push(original_version("x/y", id, timestamp, id.into()));
+        if is_committed {
+            items.push(original_record(id, timestamp, &["x/y".into()]));
+        }
+    }
+    make_original(&table.client().await, &original, &items).await;
+    let store = DynamoStore::open(missing).await.unwrap();
+    assert!(store.has_plain_keys());
+    let keys: Vec<_> =
+        ["x/y", "none", "large/0", "large/7"].map(|key| Key::parse(key).unwrap()).into();
+    let found = store.plain(&keys).await.unwrap();
+    let value = found[0].as_ref().unwrap();
+    assert_eq!((&value.value[..], value.timestamp, value.published), (&b"b"[..], 7, false));
+    assert_eq!(found[1], None);
+    assert!(found[2..].iter().all(|value| value.as_ref().unwrap().value.len() == 300_000));
+
+    let ours = DynamoOptions { original: Some(table.name.clone()), ..table.options() };
+    let error = DynamoStore::open(ours).await.unwrap_err();
+    assert!(error.to_string().contains("DataKey"), "{error}");
 }

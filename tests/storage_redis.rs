@@ -222,6 +222,34 @@ async fn cut_connections_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_slow_network_changes_nothing() {
+    let server = RedisServer::start(&[]);
+    let (store, proxy) = behind_a_proxy(&server).await;
+    proxy.set(Mode::Slow);
+    commits_survive(store, 10, std::future::ready(())).await;
+}
+
+/// As a master after a failover that it has not heard of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_takes_no_writes_for_a_moment_is_waited_for() {
+    let server = RedisServer::start(&[]);
+    let store = open(options(&server.url())).await;
+    server.cli(&["REPLICAOF", "127.0.0.1", "1"]);
+    let batch = batch("waiting", 2, 1);
+    let ends = async {
+        until(async || {
+            let seen = server.info("errorstats", "errorstat_READONLY").unwrap_or_default();
+            seen.strip_prefix("count=").is_some_and(|count| count.parse().unwrap_or(0) >= 2)
+        })
+        .await;
+        server.cli(&["REPLICAOF", "NO", "ONE"]);
+    };
+    let (outcome, ()) = tokio::join!(store.commit(batch.clone()), ends);
+    assert_eq!(outcome, Ok(Outcome::Committed(batch.commit.clone())), "it is not refused");
+    assert_committed(&store, &[batch]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_answer_was_lost_is_unconfirmed_and_can_be_repeated() {
     let server = RedisServer::start(&[]);
     let (store, proxy) = behind_a_proxy(&server).await;
@@ -272,9 +300,28 @@ async fn a_full_server_refuses_and_nothing_is_left() {
     let full = |answer: &Result<Outcome, _>| matches!(answer, Err(StorageError::Refused(why)) if why.contains("OOM"));
     assert!(full(&answer), "{answer:?}");
     assert_committed(&store, std::slice::from_ref(&first)).await;
+    assert_eq!(server.cli(&["KEYS", "test:data/*"]).lines().count(), 1, "the first one's value");
     server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
     assert_eq!(commit(&store, &second).await, Outcome::Committed(second.commit.clone()));
     assert_committed(&store, &[first, second]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_decided_without_its_values() {
+    let server = RedisServer::start(&[]);
+    server.cli(&["ACL", "SETUSER", "limited", "on", ">secret", "~*", "+@all", "-mset"]);
+    let store = open(options(&format!("redis://limited:secret@127.0.0.1:{}", server.port))).await;
+    let batch = batch("half", 2, 1);
+    let answer = store.commit(batch.clone()).await;
+    let refused = |answer: &Result<Outcome, _>| matches!(answer, Err(StorageError::Refused(why)) if why.contains("NOPERM"));
+    assert!(refused(&answer), "{answer:?}");
+    assert_eq!(store.outcome(&batch.commit.version.writer.base()).await, Ok(None));
+    server.cli(&["ACL", "SETUSER", "limited", "+mset", "-hsetnx"]);
+    let answer = store.commit(batch.clone()).await;
+    assert!(answer.is_err(), "{answer:?}");
+    server.cli(&["ACL", "SETUSER", "limited", "+hsetnx"]);
+    assert_eq!(commit(&store, &batch).await, Outcome::Committed(batch.commit.clone()));
+    assert_committed(&store, &[batch]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -395,6 +442,21 @@ async fn a_cluster_goes_on_when_a_master_dies() {
         batches.push(batch);
     }
     assert_committed(&store, &batches).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slots_that_move_lose_nothing() {
+    let cluster = RedisCluster::start();
+    let store = open(options(&cluster.urls())).await;
+    // Some of what is at the first master goes to the second one, while commits come.
+    let moved = cluster.move_slots(0, 1, 1500);
+    let trouble = async {
+        until(async || moved.is_finished()).await;
+    };
+    let batches = commits_survive(store, 40, trouble).await;
+    moved.join().expect("the slots move");
+    let other = open(options(&cluster.servers[2].url())).await;
+    assert_committed(&other, &batches).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -39,6 +39,14 @@ pub(super) enum Kept {
         url: String,
         prefix: String,
     },
+    #[cfg(feature = "dynamodb")]
+    DynamoDb {
+        endpoint: String,
+        region: String,
+        table: String,
+        /// A server of our own, which takes any credentials.
+        is_own: bool,
+    },
 }
 
 impl Kept {
@@ -49,6 +57,8 @@ impl Kept {
             Self::Directory(_) | Self::Anna { .. } => "sidecar",
             #[cfg(feature = "redis")]
             Self::Redis { .. } => "sidecar",
+            #[cfg(feature = "dynamodb")]
+            Self::DynamoDb { .. } => "sidecar",
         }
     }
 
@@ -129,6 +139,15 @@ impl Server {
             #[cfg(feature = "redis")]
             Kept::Redis { url, prefix } => {
                 command.args(["redis", "--redis-url", url, "--redis-prefix", prefix])
+            }
+            #[cfg(feature = "dynamodb")]
+            Kept::DynamoDb { endpoint, region, table, is_own } => {
+                if *is_own {
+                    command
+                        .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")]);
+                }
+                command.args(["dynamodb", "--dynamodb-endpoint", endpoint, "--create"]);
+                command.args(["--dynamodb-region", region, "--dynamodb-table", table])
             }
         };
         command.args(more);

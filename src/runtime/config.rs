@@ -224,6 +224,9 @@ options! {
     dynamodb_endpoint: String = String::new(), "AFT_DYNAMODB_ENDPOINT", "URL", "Storage";
     /// Region of the table. [default: AWS_REGION, the profile, or the machine's own]
     dynamodb_region: String = String::new(), "AFT_DYNAMODB_REGION", "REGION", "Storage";
+    /// Read what the original AFT left in this table (it called it AftData) where a key has no newer value.
+    /// All of the table is read once. [default: none]
+    dynamodb_original: String = String::new(), "AFT_DYNAMODB_ORIGINAL", "NAME", "Storage";
 
     /// Make the table or bucket that everything is kept in, if it is not there. [default: false]
     create: bool = false, "AFT_CREATE", "BOOL", "Storage",
@@ -393,6 +396,11 @@ impl Settings {
         }
         if let Err(why) = check_table_name(&self.dynamodb_table) {
             return Err(ConfigError::Value { name: "dynamodb-table", why });
+        }
+        if !self.dynamodb_original.is_empty()
+            && let Err(why) = check_table_name(&self.dynamodb_original)
+        {
+            return Err(ConfigError::Value { name: "dynamodb-original", why });
         }
         let endpoint = &self.dynamodb_endpoint;
         let is_url = ["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme));
@@ -589,6 +597,7 @@ mod tests {
             ("redis-wait = 1\nredis-wait-timeout = 5", "redis-wait-timeout"),
             ("dynamodb-table = \"a\"", "dynamodb-table"),
             ("dynamodb-endpoint = \"here\"", "dynamodb-endpoint"),
+            ("dynamodb-original = \"a table\"", "dynamodb-original"),
             ("ip = \"here\"", "ip"),
             ("manager = \"here\"", "manager"),
             ("manager = \"127.0.0.1\"", "manager"),

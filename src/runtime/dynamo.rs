@@ -44,6 +44,7 @@ pub(super) async fn open(settings: &Settings) -> Result<DynamoStore, DynamoError
         node: settings.node_address(),
         incarnation: clock::random_seed().map_err(DynamoError::Random)?,
         lease: LEASE,
+        original: given(&settings.dynamodb_original),
     };
     let clock = Clock::start();
     loop {

@@ -20,7 +20,7 @@ pub(super) const MARK: u32 = u32::from_be_bytes(*b"aft1");
 const TIMESTAMP_MAX: u64 = i64::MAX.cast_unsigned();
 
 /// Refuses a batch that could not be stored as what it is.
-pub(super) fn check(batch: &CommitBatch) -> Result<(), StorageError> {
+pub fn check(batch: &CommitBatch) -> Result<(), StorageError> {
     let refused = |what: String| Err(StorageError::Refused(what));
     let (keys, values) = (batch.commit.keys.len(), batch.values.len());
     if keys != values {
@@ -107,7 +107,7 @@ pub(super) fn decode_version(
 }
 
 /// A commit as stored.
-pub(super) fn encode_commit(commit: &Commit) -> Vec<u8> {
+pub fn encode_commit(commit: &Commit) -> Vec<u8> {
     record_of(commit).encode_to_vec()
 }
 
@@ -150,12 +150,12 @@ pub(super) fn recorded_at(stored: &[u8]) -> Option<Timestamp> {
 }
 
 /// A stored commit.
-pub(super) fn decode_commit(stored: Bytes) -> Result<Arc<Commit>, StorageError> {
+pub fn decode_commit(stored: Bytes) -> Result<Arc<Commit>, StorageError> {
     commit_of(&decode_message(stored)?)
 }
 
 /// An outcome as stored under its id.
-pub(super) fn encode_outcome(id: &BaseId, outcome: &Outcome) -> Vec<u8> {
+pub fn encode_outcome(id: &BaseId, outcome: &Outcome) -> Vec<u8> {
     match outcome {
         Outcome::Committed(commit) => encode_commit(commit),
         Outcome::Aborted => aborted_record(id).encode_to_vec(),
@@ -163,7 +163,7 @@ pub(super) fn encode_outcome(id: &BaseId, outcome: &Outcome) -> Vec<u8> {
 }
 
 /// The stored outcome of an id, after checking that it belongs to that id.
-pub(super) fn decode_outcome(id: &BaseId, stored: Bytes) -> Result<Outcome, StorageError> {
+pub fn decode_outcome(id: &BaseId, stored: Bytes) -> Result<Outcome, StorageError> {
     outcome_of(id, &decode_message(stored)?)
 }
 

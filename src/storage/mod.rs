@@ -1,6 +1,8 @@
 //! Where versions and commits are kept: the [`Storage`] trait, one file per backend, and the
 //! [`conformance`] suite that each backend passes.
 //!
+//! To add one, see `docs/adding-a-store.md`, whose worked example is `examples/store_in_a_file.rs`.
+//!
 //! A backend knows nothing of transactions that run. It makes versions and their commit durable
 //! together, lets the first outcome of an id win, and hands the commits back in the order of its log.
 
@@ -17,13 +19,15 @@ pub use crate::wire::anna::LatticeType;
 pub use garbage::{Garbage, Share, Superseded, Sweep, Swept, Usage};
 
 pub mod anna;
-mod codec;
+pub mod codec;
 pub mod conformance;
 #[cfg(feature = "dynamodb")]
 pub mod dynamo;
 pub mod embedded;
 mod garbage;
 pub mod memory;
+#[cfg(any(feature = "redis", feature = "dynamodb"))]
+mod original;
 mod position;
 #[cfg(feature = "redis")]
 pub mod redis;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -15,11 +16,16 @@ use tokio::task::{JoinHandle, JoinSet};
 pub enum Mode {
     /// It passes.
     Pass,
+    /// It passes, in each direction after a pause.
+    Slow,
     /// Requests pass, answers vanish.
     LoseAnswers,
     /// All connections are cut, and new ones at once.
     Cut,
 }
+
+/// How long what passes slowly takes.
+const SLOW: Duration = Duration::from_millis(20);
 
 /// A proxy that ends with this.
 pub struct Proxy {
@@ -85,9 +91,9 @@ async fn pass(
     let (from_server, to_server) = server.into_split();
     let answers = mode.clone();
     tokio::select! {
-        () = copy(from_client, to_server, |_| true) => {}
-        () = copy(from_server, to_client, |bytes| {
-            let passes = *answers.borrow() == Mode::Pass;
+        () = copy(from_client, to_server, &answers, |_| true) => {}
+        () = copy(from_server, to_client, &answers, |bytes| {
+            let passes = *answers.borrow() != Mode::LoseAnswers;
             lost.fetch_add(if passes { 0 } else { bytes }, Ordering::Relaxed);
             passes
         }) => {}
@@ -95,9 +101,17 @@ async fn pass(
     }
 }
 
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, passes: impl Fn(u64) -> bool) {
+async fn copy(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mode: &watch::Receiver<Mode>,
+    passes: impl Fn(u64) -> bool,
+) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(bytes @ 1..) = from.read(&mut buffer).await {
+        if *mode.borrow() == Mode::Slow {
+            tokio::time::sleep(SLOW).await;
+        }
         if passes(bytes as u64) && to.write_all(&buffer[..bytes]).await.is_err() {
             return;
         }

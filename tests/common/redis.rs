@@ -6,6 +6,7 @@
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -129,6 +130,19 @@ impl RedisCluster {
         };
         wait_for("replicas follow", || cluster.servers.iter().all(linked));
         cluster
+    }
+
+    /// Moves so many slots, with all that is in them, from one master to another: as operators do it.
+    pub fn move_slots(&self, from: usize, to: usize, slots: usize) -> JoinHandle<()> {
+        let id = |server: usize| self.servers[server].cli(&["CLUSTER", "MYID"]);
+        let address = format!("127.0.0.1:{}", self.servers[from].port);
+        let mut command = Command::new("redis-cli");
+        command.args(["--cluster", "reshard", &address, "--cluster-from", &id(from)]);
+        command.args(["--cluster-to", &id(to), "--cluster-slots", &slots.to_string()]);
+        command.args(["--cluster-yes"]).stdout(Stdio::null());
+        std::thread::spawn(move || {
+            assert!(command.status().expect("redis-cli").success(), "slots were moved");
+        })
     }
 
     /// All addresses.

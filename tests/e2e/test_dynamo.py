@@ -106,6 +106,10 @@ def test_what_cannot_work_is_said_at_the_start(
     assert missing.returncode == 1
     assert dynamo.table in missing.stderr
     assert "--create" in missing.stderr
+    nothing_left = run(*where, *dynamo.options, "--dynamodb-original", "AftData")
+    assert nothing_left.returncode == 1
+    assert "--dynamodb-original" in nothing_left.stderr
+    assert '"AftData"' in nothing_left.stderr
     wrong = run("sidecar", "--check-config", "--dynamodb-table", "a b")
     assert wrong.returncode != 0
     assert "dynamodb-table" in wrong.stderr

@@ -6,6 +6,8 @@
 
 mod anna;
 mod commit;
+#[cfg(feature = "dynamodb")]
+mod dynamo;
 mod embedded;
 mod ground;
 mod idle;
@@ -45,12 +47,17 @@ pub enum StoreName {
     Redis,
     /// Anna; directly: PUTs and GETs.
     Anna,
+    /// DynamoDB; directly: BatchWriteItem and GetItem.
+    #[cfg(feature = "dynamodb")]
+    #[value(name = "dynamodb")]
+    DynamoDb,
 }
 
 /// Measure commits, reads and the paper's transaction next to the store's own client.
 ///
-/// Stores that are not named are started: redis-server without persistence, aft anna-server in memory. In
-/// a store that others use it leaves keys behind that begin with "bench".
+/// Stores that are not named are started: redis-server without persistence, aft anna-server in memory,
+/// ministack for DynamoDB (pip install ministack), which is so slow that --rate 100 is enough. In a store
+/// that others use it leaves keys behind that begin with "bench", and tables with "aft-bench".
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct StorageBenchOptions {
     /// Stores, one after the other
@@ -60,6 +67,10 @@ pub struct StorageBenchOptions {
     #[arg(long, value_name = "URL")]
     #[serde(skip)]
     pub redis_url: Option<String>,
+    /// A DynamoDB to use, with the credentials and the region of the environment [default: one of our own]
+    #[cfg(feature = "dynamodb")]
+    #[arg(long, value_name = "URL")]
+    pub dynamodb_endpoint: Option<String>,
     /// The routing tier of an Anna to use [default: one of our own]
     #[arg(long, value_name = "HOST[:PORT]")]
     pub anna_routing: Option<String>,
@@ -176,11 +187,13 @@ async fn open(
         #[cfg(feature = "redis")]
         StoreName::Redis => redis::open(family, options, &distinct()).await,
         StoreName::Anna => anna::open(family, options).await,
+        #[cfg(feature = "dynamodb")]
+        StoreName::DynamoDb => dynamo::open(family, options, &distinct()).await,
     }
 }
 
 /// Differs from what other runs leave in a store.
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "dynamodb"))]
 fn distinct() -> String {
     use std::time::{SystemTime, UNIX_EPOCH};
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -194,6 +207,8 @@ impl StoreName {
             #[cfg(feature = "redis")]
             Self::Redis => "redis",
             Self::Anna => "anna",
+            #[cfg(feature = "dynamodb")]
+            Self::DynamoDb => "dynamodb",
         }
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client};
+use redis::io::tcp::TcpSettings;
+use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo};
 
 use super::StorageBenchOptions;
 use super::ground::{Direct, Ground};
@@ -32,7 +33,10 @@ pub(super) async fn open(
         Some(url) => (url.clone(), None),
         None => start(family).map(|(url, server)| (url, Some(server)))?,
     };
-    let client = Client::open(url.as_str()).map_err(not_done)?;
+    // As the backend has it, since it takes pipelining to pieces otherwise.
+    let tcp = TcpSettings::default().set_nodelay(true);
+    let info = url.as_str().into_connection_info().map_err(not_done)?.set_tcp_settings(tcp);
+    let client = Client::open(info).map_err(not_done)?;
     let config = AsyncConnectionConfig::new().set_response_timeout(Some(TIMEOUT));
     let connection = client.get_multiplexed_async_connection_with_config(&config).await;
     let store = RedisStore::open(RedisOptions {

@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::call::told;
 use super::item::{PK, SK};
+use super::original;
 
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -90,6 +91,19 @@ pub enum OpenError {
         /// Its name.
         table: String,
     },
+    /// What the original AFT left cannot be where it was said to be.
+    #[error(
+        "{table:?} is no table of the original AFT{}: {why}. --dynamodb-original names the one that it used, AftData by its source",
+        at(.endpoint)
+    )]
+    Original {
+        /// Its name.
+        table: String,
+        /// Where.
+        endpoint: Option<String>,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// What was asked makes no sense to it.
     #[error("DynamoDB refused to {what}: {why}")]
     Refused {
@@ -115,7 +129,7 @@ impl Place {
     /// A client for the table, which is there and can be used.
     pub(super) async fn connect(&self) -> Result<Client, OpenError> {
         let client = self.client().await?;
-        let table = match self.describe(&client).await? {
+        let table = match self.describe(&client, &self.table).await? {
             Some(table) => table,
             None if self.create => self.create(&client).await?,
             None => {
@@ -131,6 +145,21 @@ impl Place {
         } else {
             Err(OpenError::Unsuitable { table: self.table.clone() })
         }
+    }
+
+    /// Makes sure that a table may be that of an original AFT.
+    pub(super) async fn check_original(
+        &self,
+        client: &Client,
+        table: &str,
+    ) -> Result<(), OpenError> {
+        let why = match self.describe(client, table).await? {
+            Some(found) if original::is_its(&found) => return Ok(()),
+            Some(_) => "its partition key is not the string \"DataKey\"",
+            None => "it is not there",
+        };
+        let (table, endpoint) = (table.to_owned(), self.endpoint.clone());
+        Err(OpenError::Original { table, endpoint, why })
     }
 
     async fn client(&self) -> Result<Client, OpenError> {
@@ -164,9 +193,13 @@ impl Place {
         }
     }
 
-    async fn describe(&self, client: &Client) -> Result<Option<TableDescription>, OpenError> {
-        let request = client.describe_table().table_name(&self.table).send();
-        let what = format!("describe the table {:?}", self.table);
+    async fn describe(
+        &self,
+        client: &Client,
+        table: &str,
+    ) -> Result<Option<TableDescription>, OpenError> {
+        let request = client.describe_table().table_name(table).send();
+        let what = format!("describe the table {table:?}");
         match self.answered(request.await_within().await)? {
             Ok(done) => Ok(done.table),
             Err(error) if error.code() == Some("ResourceNotFoundException") => Ok(None),
@@ -194,7 +227,7 @@ impl Place {
             Ok(done) => done.table_description,
             // Another sidecar was first.
             Err(error) if error.code() == Some("ResourceInUseException") => {
-                self.describe(client).await?
+                self.describe(client, &self.table).await?
             }
             Err(error) => return Err(self.why(what, &error)),
         };
@@ -209,7 +242,7 @@ impl Place {
         let all = async {
             while matches!(table.table_status, Some(TableStatus::Creating)) {
                 sleep(CREATE_PAUSE).await;
-                if let Some(now) = self.describe(client).await? {
+                if let Some(now) = self.describe(client, &self.table).await? {
                     table = now;
                 }
             }

@@ -100,6 +100,7 @@ mod heads;
 mod item;
 mod logs;
 mod names;
+mod original;
 mod own;
 mod position;
 mod record;
@@ -115,12 +116,13 @@ use bytes::Bytes;
 
 use self::close::Silence;
 pub use self::connect::{Credentials, OpenError, Place};
+use self::original::Original;
 use self::own::OwnLog;
 use self::sweep::Cursor;
 use self::table::Table;
 use super::{
-    CommitBatch, Garbage, LogPage, LogPosition, LogScope, Storage, StorageError, Sweep, Swept,
-    Usage,
+    CommitBatch, Garbage, LogPage, LogPosition, LogScope, PlainValue, Storage, StorageError, Sweep,
+    Swept, Usage,
 };
 use crate::txn::{BaseId, Commit, Key, Outcome, Version};
 
@@ -136,6 +138,8 @@ pub struct DynamoOptions {
     /// How long this process may be without word to the table before it may not commit any more without
     /// asking. After three times as long others close its log.
     pub lease: Duration,
+    /// The table of an original AFT, of which what it left is read.
+    pub original: Option<String>,
 }
 
 /// The lease that all processes on one table use.
@@ -152,6 +156,7 @@ struct Inner {
     table: Table,
     own: Arc<OwnLog>,
     silence: Silence,
+    original: Option<Original>,
     cursor: tokio::sync::Mutex<Cursor>,
 }
 
@@ -162,12 +167,20 @@ impl DynamoStore {
     /// [`OpenError`]; of its kinds, only [`OpenError::Away`] may go away by itself.
     pub async fn open(options: DynamoOptions) -> Result<Self, OpenError> {
         let client = options.place.connect().await?;
+        let original = match options.original {
+            Some(table) => {
+                options.place.check_original(&client, &table).await?;
+                Some(Original::new(client.clone(), table))
+            }
+            None => None,
+        };
         let table = Table::new(client, options.place.table, options.incarnation);
         let own = OwnLog::new(options.node, options.incarnation, options.lease);
         let inner = Inner {
             table,
             own: Arc::new(own),
             silence: Silence::default(),
+            original,
             cursor: tokio::sync::Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -249,6 +262,21 @@ impl Storage for DynamoStore {
     /// Each look reads, and pays for, the whole table.
     fn swept_each(&self) -> Duration {
         Duration::from_secs(24 * 3600)
+    }
+
+    fn has_plain_keys(&self) -> bool {
+        self.inner.original.is_some()
+    }
+
+    async fn plain(&self, keys: &[Key]) -> Result<Vec<Option<PlainValue>>, StorageError> {
+        let keys = keys.to_vec();
+        self.run(|inner| async move {
+            match &inner.original {
+                Some(original) => original.values(&inner.table.caller, &keys).await,
+                None => Ok(vec![None; keys.len()]),
+            }
+        })
+        .await
     }
 
     async fn usage(&self) -> Result<Usage, StorageError> {

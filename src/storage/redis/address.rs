@@ -6,6 +6,7 @@ use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_read_routing::RandomReplicaStrategy;
+use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError,
@@ -63,7 +64,8 @@ impl Address {
         for url in urls.split(',').map(str::trim).filter(|url| !url.is_empty()) {
             // A password in the address does not belong into a message.
             let shown = || url.rsplit('@').next().unwrap_or_default().to_owned();
-            servers.push(url.into_connection_info().map_err(|_| UrlError::Bad(shown()))?);
+            let server = url.into_connection_info().map_err(|_| UrlError::Bad(shown()))?;
+            servers.push(server.set_tcp_settings(tcp_settings()));
         }
         let Some(first) = servers.first() else { return Err(UrlError::Missing) };
         let tls = |server: &ConnectionInfo| matches!(server.addr(), ConnectionAddr::TcpTls { .. });
@@ -138,7 +140,8 @@ impl Address {
             );
         };
         let mut node = SentinelNodeConnectionInfo::default()
-            .set_redis_connection_info(first.redis_settings().clone());
+            .set_redis_connection_info(first.redis_settings().clone())
+            .set_tcp_settings(tcp_settings());
         if matches!(first.addr(), ConnectionAddr::TcpTls { .. }) {
             node = node.set_tls_mode(TlsMode::Secure);
         }
@@ -152,6 +155,7 @@ impl Address {
         within: Duration,
     ) -> RedisResult<ClusterConnection> {
         let mut builder = ClusterClient::builder(self.servers.iter().cloned())
+            .tcp_settings(tcp_settings())
             .connection_timeout(within)
             .response_timeout(within);
         if from_replicas {
@@ -159,6 +163,11 @@ impl Address {
         }
         builder.build()?.get_async_connection().await
     }
+}
+
+/// What is small does not wait until what was sent before it is answered.
+fn tcp_settings() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
 }
 
 impl std::fmt::Display for Address {

@@ -6,7 +6,7 @@ use super::super::StorageError;
 
 /// Answers after which nothing was done, and will not be until somebody changes something.
 const REFUSALS: &[&str] =
-    &["OOM", "NOAUTH", "WRONGPASS", "NOPERM", "MISCONF", "NOREPLICAS", "EXECABORT", "CROSSSLOT"];
+    &["OOM", "NOAUTH", "WRONGPASS", "NOPERM", "MISCONF", "NOREPLICAS", "CROSSSLOT", "UNWRITTEN"];
 /// Answers after which nothing was done, and which end by themselves: a server that starts, a failover.
 const PASSING: &[&str] = &[
     "LOADING",
@@ -69,6 +69,14 @@ impl Fault {
             }
             ErrorKind::ClusterConnectionNotFound => Self::Passing(error.to_string()),
             _ => Self::Unsure(error.to_string()),
+        }
+    }
+
+    /// The same of something that was sent before, without an answer: that may have been done.
+    pub fn after_another_sending(self) -> Self {
+        match self {
+            Self::Refused(why) | Self::Passing(why) => Self::Unsure(why),
+            fault => fault,
         }
     }
 }

@@ -59,6 +59,14 @@ struct Live {
     answers: Arc<AtomicU64>,
 }
 
+/// What came back.
+pub(super) struct Answers {
+    /// One for each command, errors among them.
+    pub values: Vec<Value>,
+    /// The same was sent before, without an answer.
+    pub was_sent_before: bool,
+}
+
 /// What is sent.
 enum Request<'a> {
     One(&'a Cmd),
@@ -77,12 +85,11 @@ impl Link {
     /// Sends a command and waits for its answer.
     pub async fn ask(&self, cmd: &Cmd) -> Result<Value, Fault> {
         let mut answers = self.send(Request::One(cmd), bytes_of(cmd)).await?;
-        answers.pop().ok_or_else(|| Fault::Other("no answer came".to_owned()))
+        answers.values.pop().ok_or_else(|| Fault::Other("no answer came".to_owned()))
     }
 
-    /// Sends commands one behind the other on one connection and waits for all answers, errors among
-    /// them.
-    pub async fn ask_all(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Fault> {
+    /// Sends commands one behind the other on one connection and waits for all answers.
+    pub async fn ask_all(&self, pipeline: &Pipeline) -> Result<Answers, Fault> {
         let bytes = pipeline.cmd_iter().map(bytes_of).sum();
         self.send(Request::Several(pipeline), bytes).await
     }
@@ -96,7 +103,7 @@ impl Link {
         }
     }
 
-    async fn send(&self, request: Request<'_>, bytes: usize) -> Result<Vec<Value>, Fault> {
+    async fn send(&self, request: Request<'_>, bytes: usize) -> Result<Answers, Fault> {
         let more = Duration::from_secs((bytes / BYTES_PER_SECOND) as u64);
         let mut attempt = Attempt::default();
         let waited =
@@ -124,18 +131,21 @@ impl Link {
         &self,
         request: &Request<'_>,
         attempt: &mut Attempt,
-    ) -> Result<Vec<Value>, Fault> {
+    ) -> Result<Answers, Fault> {
         let mut pause = RESEND.0;
         loop {
             let Live { mut connection, number, answers } = self.up(&mut attempt.why).await?;
             attempt.open = Some((number, answers.load(Ordering::Relaxed)));
             let was_sent = std::mem::replace(&mut attempt.was_sent, true);
-            let fault = match connection.request(request).await {
-                Ok(answer) => {
+            let (fault, is_in_part_done) = match connection.request(request).await {
+                Ok(values) => {
                     answers.fetch_add(1, Ordering::Relaxed);
-                    return Ok(answer);
+                    match values.iter().find_map(passing) {
+                        Some(fault) => (fault, !values.iter().all(is_error)),
+                        None => return Ok(Answers { values, was_sent_before: was_sent }),
+                    }
                 }
-                Err(fault) => fault,
+                Err(fault) => (fault, false),
             };
             attempt.open = None;
             match &fault {
@@ -147,7 +157,7 @@ impl Link {
                     if why.starts_with("READONLY") {
                         let _ = self.broken.send(number);
                     }
-                    attempt.was_sent = was_sent;
+                    attempt.was_sent = was_sent || is_in_part_done;
                 }
                 Fault::Refused(why) if was_sent => return Err(Fault::Unsure(why.clone())),
                 _ => return Err(fault),
@@ -259,6 +269,16 @@ async fn connect(way: &Way, state: &watch::Sender<State>) -> Connection {
         sleep(pause).await;
         pause = (pause * 2).min(RECONNECT.1);
     }
+}
+
+fn is_error(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(_))
+}
+
+/// Why the command of this answer has to be sent again, if it has to.
+fn passing(answer: &Value) -> Option<Fault> {
+    let Value::ServerError(error) = answer else { return None };
+    Some(Fault::of_server(error)).filter(|fault| matches!(fault, Fault::Passing(_)))
 }
 
 fn bytes_of(cmd: &Cmd) -> usize {

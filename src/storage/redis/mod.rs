@@ -4,11 +4,11 @@
 //! that is what the promises of [`Storage`] rest on:
 //!
 //! - **One outcome.** It is created by `HSETNX` in a script, with its log entry.
-//! - **On one server** a commit is one round trip: `MULTI`, the versions (`MSET`), the script that decides,
-//!   raises the heads and writes the log entry, `EXEC`. The values do not pass through the script: Lua
-//!   would copy and hash each of them, which took twice as long. So a commit that finds its id decided
-//!   otherwise has written versions that no record names, and deletes them again; if it dies before, a
-//!   sweep finds them. They are never visible.
+//! - **On one server** a commit is one round trip (`commit`): the versions (`MSET`), and right behind them the
+//!   script that decides, raises the heads and writes the log entry. The values do not pass through the
+//!   script: Lua would copy and hash each of them, which took twice as long. So a commit that finds its id
+//!   decided otherwise has written versions that no record names, and deletes them again; if it dies
+//!   before, a sweep finds them. They are never visible.
 //! - **In a cluster** the versions lie in slots of their own and are written first; then the script runs
 //!   where the record is; then the heads are raised; then the commit is acknowledged. A commit that dies
 //!   in between is undecided or decided, and repeating it does the rest.
@@ -34,6 +34,7 @@ use crate::txn::{BaseId, Commit, Key, Outcome, Version};
 
 mod address;
 mod check;
+mod commit;
 mod fault;
 mod garbage;
 mod heads;
@@ -143,66 +144,6 @@ impl RedisStore {
         })
     }
 
-    /// Decides the id of a commit whose versions are `stored`.
-    async fn decide(
-        &self,
-        commit: &Commit,
-        versions: Vec<(String, Bytes)>,
-    ) -> Result<Value, Fault> {
-        let id = commit.version.writer.base();
-        let partition = self.names.of_id(&id);
-        let script = &self.server.scripts().commit;
-        let mut call = script.call(&[
-            &partition.outcomes,
-            &partition.log,
-            &partition.sequence,
-            &partition.heads,
-        ]);
-        let record = self.writer.sign(&codec::encode_commit(commit));
-        call.arg(id.as_str()).arg(record).arg(names::head(&commit.version));
-        if !self.names.is_whole() {
-            self.write_each(versions).await?;
-            let found = self.server.write_by(script, call).await?;
-            if found == Value::Nil {
-                self.raise_heads_of(commit).await?;
-            }
-            return Ok(found);
-        }
-        for written in &commit.keys {
-            call.arg(written.key.as_str());
-        }
-        if versions.is_empty() {
-            return self.server.write_by(script, call).await;
-        }
-        let bytes: usize = versions.iter().map(|(_, value)| value.len()).sum();
-        if self.server.topology == Topology::Cluster {
-            // All in one slot, but the versions are not.
-            self.write_each(versions).await?;
-            return self.server.write_by(script, call).await;
-        }
-        let mut write = redis::Cmd::with_capacity(1 + 2 * versions.len(), bytes + bytes / 4);
-        write.arg("MSET");
-        for (name, value) in &versions {
-            write.arg(name).arg(&value[..]);
-        }
-        drop(versions);
-        self.server.write_with(&write, script, call, bytes).await
-    }
-
-    async fn write_each(&self, versions: Vec<(String, Bytes)>) -> Result<(), Fault> {
-        let writes = versions.into_iter().map(|(name, value)| {
-            let mut cmd = redis::cmd("SET");
-            cmd.arg(name).arg(&value[..]);
-            self.server.write(cmd, value.len())
-        });
-        try_join_all(writes).await.map(|_| ())
-    }
-
-    async fn raise_heads_of(&self, commit: &Commit) -> Result<(), Fault> {
-        let heads = commit.keys.iter().map(|written| (&written.key, &commit.version));
-        heads::raise(&self.server, &self.names, heads).await
-    }
-
     /// What has to hold before an outcome is told that somebody else, or an earlier call, has stored.
     async fn before_telling(&self, id: &BaseId, outcome: &Outcome) -> Result<(), Fault> {
         if let Outcome::Committed(commit) = outcome
@@ -216,15 +157,6 @@ impl RedisStore {
             self.server.settle_on_replicas(&touched).await?;
         }
         Ok(())
-    }
-
-    /// Deletes the versions of a commit that did not come to be. A failure leaves them to a sweep.
-    async fn delete_versions_of(&self, commit: &Commit) {
-        let written = commit.keys.iter();
-        let names = written.map(|w| self.names.version(&w.key, &commit.version)).collect();
-        if let Err(why) = garbage::delete(&self.server, names).await {
-            tracing::debug!("versions of {} stay until a sweep: {why:?}", commit.version.writer);
-        }
     }
 
     /// Asks for the time, which the store has no other way to know.
@@ -274,13 +206,7 @@ impl Storage for RedisStore {
         check_sizes(&batch)?;
         let CommitBatch { commit, values, .. } = batch;
         let id = commit.version.writer.base();
-        let mut encoder = codec::VersionEncoder::new(&commit.version);
-        let written = commit.keys.iter().zip(&values);
-        let versions = written.map(|(written, value)| {
-            let stored = Bytes::copy_from_slice(encoder.encode(&written.key, value));
-            (self.names.version(&written.key, &commit.version), stored)
-        });
-        let answer = self.decide(&commit, versions.collect()).await?;
+        let answer = self.decide(&commit, &values).await?;
         let Some(found) = outcomes::in_answer(&id, answer)? else {
             return Ok(Outcome::Committed(commit));
         };

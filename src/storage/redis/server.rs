@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::address::{Connection, Topology};
 use super::fault::{Fault, in_answer};
-use super::link::{Link, Way};
+use super::link::{Answers, Link, Way};
 use super::scripts::{Script, Scripts};
 
 /// What is larger goes over a connection of its own, so that small things need not wait behind it.
@@ -116,11 +116,13 @@ impl Server {
         let Some(replicas) = self.replicas else { return link.ask(&cmd).await };
         let mut pipeline = Pipeline::new();
         pipeline.add_command(cmd).add_command(replicas.wait());
-        let mut answers = link.ask_all(&pipeline).await?;
-        let waited = answers.pop();
-        let answer = in_answer(answers.pop().unwrap_or_default())?;
-        replicas.check(waited)?;
-        Ok(answer)
+        let Answers { values, was_sent_before } = link.ask_all(&pipeline).await?;
+        let mut values = values.into_iter();
+        match in_answer(values.next().unwrap_or_default()) {
+            Err(fault) if was_sent_before => Err(fault.after_another_sending()),
+            Err(fault) => Err(fault),
+            Ok(answer) => replicas.check(values.next()).map(|()| answer),
+        }
     }
 
     /// Calls a script that writes, and waits for replicas if that is wanted.
@@ -131,49 +133,44 @@ impl Server {
         }
     }
 
-    /// Does both as one, on a single server: `first`, then the script, whose answer is answered.
+    /// Sends `first` to a single server and a script right behind it, whose answer is answered. The script has
+    /// to see for itself whether the first was done.
     pub async fn write_with(
         &self,
-        first: &Cmd,
+        first: Cmd,
         script: &Script,
         call: Cmd,
         bytes: usize,
     ) -> Result<Value, Fault> {
-        match self.transaction(first, call.clone(), bytes).await {
-            Err(Fault::NoScript) => self.transaction(first, script.spelt_out(&call), bytes).await,
-            answer => answer,
-        }
-    }
-
-    async fn transaction(&self, first: &Cmd, then: Cmd, bytes: usize) -> Result<Value, Fault> {
-        let mut pipeline = Pipeline::with_capacity(5);
-        pipeline.cmd("MULTI").add_command(first.clone()).add_command(then).cmd("EXEC");
+        let mut pipeline = Pipeline::with_capacity(3);
+        pipeline.add_command(first).add_command(call);
         if let Some(replicas) = self.replicas {
             pipeline.add_command(replicas.wait());
         }
-        let mut answers = self.link_for(bytes).ask_all(&pipeline).await?.into_iter();
-        // What was queued tells why it could not be, EXEC only that.
-        let queued: Vec<_> = answers.by_ref().take(3).collect();
-        let done = answers.next().unwrap_or_default();
-        if let Value::ServerError(error) = &done {
-            let first = queued.into_iter().find_map(|answer| in_answer(answer).err());
-            return Err(match first {
-                // EXEC was given up, so nothing was done, whatever the reason.
-                Some(Fault::Other(why)) if error.code() == "EXECABORT" => Fault::Refused(why),
-                Some(fault) => fault,
-                None => Fault::of_server(error),
-            });
-        }
-        let mut done = match done {
-            Value::Array(done) => done,
-            other => return Err(Fault::Other(format!("EXEC answered {other:?}"))),
+        let Answers { values, was_sent_before } = self.link_for(bytes).ask_all(&pipeline).await?;
+        let mut values = values.into_iter();
+        let mut next = || in_answer(values.next().unwrap_or_default());
+        let written = next();
+        let fault = match next() {
+            Ok(answer) => {
+                if let Some(replicas) = self.replicas {
+                    replicas.check(values.next())?;
+                }
+                return Ok(answer);
+            }
+            Err(fault) => fault,
         };
-        let decided = in_answer(done.pop().unwrap_or_default())?;
-        in_answer(done.pop().unwrap_or_default())?;
-        if let Some(replicas) = self.replicas {
-            replicas.check(answers.next())?;
-        }
-        Ok(decided)
+        let fault = match (fault, written) {
+            (Fault::NoScript, Ok(_)) => {
+                let call = pipeline.cmd_iter().nth(1).cloned().unwrap_or_default();
+                return self.write(script.spelt_out(&call), 0).await;
+            }
+            // Nothing was decided, whatever the reason.
+            (Fault::Refused(_), Err(Fault::Other(why))) => Fault::Refused(why),
+            (_, Err(first)) => first,
+            (fault, Ok(_)) => fault,
+        };
+        Err(if was_sent_before { fault.after_another_sending() } else { fault })
     }
 
     /// Makes sure that what was written before, by anybody, is where this waits for it to be: a write of

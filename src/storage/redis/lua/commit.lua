@@ -1,8 +1,12 @@
 -- Makes an outcome that of its id, with its log entry and, if they live here, the heads of its keys;
 -- unless the id has an outcome: then answers that.
 --
--- KEYS: outcomes, log, sequence, heads.
+-- KEYS: outcomes, log, sequence, heads; a version that has to be there, if there is one.
 -- ARGV: id, outcome, the version as a head, then the keys whose heads live here.
+if KEYS[5] and redis.call('EXISTS', KEYS[5]) == 0 then
+    return redis.call('HGET', KEYS[1], ARGV[1])
+        or redis.error_reply('UNWRITTEN the versions of the commit are not there')
+end
 if redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2]) == 0 then
     return redis.call('HGET', KEYS[1], ARGV[1])
 end
