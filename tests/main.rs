@@ -18,3 +18,5 @@ mod storage_dynamo;
 mod storage_embedded;
 #[cfg(feature = "redis")]
 mod storage_redis;
+#[cfg(feature = "s3")]
+mod storage_s3;

@@ -1,0 +1,220 @@
+//! The log of this process: which commits wait to be written into it, and which of its entries are settled.
+//!
+//! Commits that come while segments are being written share the next one. A commit knows its number before
+//! the segment is sent, so that its outcome can be sent at the same time.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::bucket::Bucket;
+use super::names;
+use super::pack::Place;
+use super::segment::{self, Entry, Segment};
+use crate::storage::StorageError;
+use crate::txn::{AttemptId, Commit};
+
+/// Segments under way at once. The fewer there are, the more commits share one under load.
+const WRITERS: usize = 2;
+/// A segment is closed when it holds so many keys.
+const SEGMENT_KEYS_MAX: usize = 4096;
+
+/// Writes one process's log.
+#[derive(Debug)]
+pub(super) struct OwnLog {
+    pub name: String,
+    state: Mutex<State>,
+    writers: Semaphore,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The number that is being filled.
+    next: u64,
+    /// Numbers that are not confirmed.
+    unwritten: BTreeMap<u64, Unwritten>,
+    /// Entries that are not settled.
+    unsettled: HashMap<AttemptId, Unsettled>,
+    /// For each number what has to happen before it is settled: entries, and to be written.
+    open: BTreeMap<u64, usize>,
+}
+
+/// A segment that is being filled, or was sent and not confirmed.
+#[derive(Debug, Clone, Default)]
+struct Unwritten {
+    entries: Vec<Arc<Commit>>,
+    keys: usize,
+    /// As it was sent. It never changes then.
+    sent: Option<Bytes>,
+    /// Held by whoever writes it.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Unsettled {
+    number: u64,
+    /// The outcome may have been written, and nobody knows.
+    in_doubt: bool,
+    /// It is to be taken out again.
+    is_lost: bool,
+}
+
+impl OwnLog {
+    pub fn new(name: String) -> Self {
+        Self { name, state: Mutex::default(), writers: Semaphore::new(WRITERS) }
+    }
+
+    pub fn place(&self, number: u64) -> Place {
+        Place { log: self.name.clone(), number }
+    }
+
+    /// Adds a commit, in memory. Doing it again changes nothing. Answers its number.
+    pub fn enter(&self, commit: &Arc<Commit>) -> u64 {
+        let state = &mut *self.state.lock();
+        let writer = &commit.version.writer;
+        if let Some(known) = state.unsettled.get_mut(writer) {
+            known.is_lost = false;
+            return known.number;
+        }
+        let number = state.next;
+        let segment = state.unwritten.entry(number).or_default();
+        if segment.entries.is_empty() {
+            state.open.insert(number, 1);
+        }
+        segment.entries.push(commit.clone());
+        segment.keys += commit.keys.len().max(1);
+        if segment.keys >= SEGMENT_KEYS_MAX {
+            state.next += 1;
+        }
+        *state.open.entry(number).or_default() += 1;
+        let unsettled = Unsettled { number, in_doubt: false, is_lost: false };
+        state.unsettled.insert(writer.clone(), unsettled);
+        number
+    }
+
+    /// Returns when what has this number is in the log.
+    pub async fn flush(&self, bucket: &Bucket, number: u64) -> Result<(), StorageError> {
+        let Some(turn) = self.turn(number) else { return Ok(()) };
+        let _turn = turn.lock().await;
+        // The semaphore is never closed.
+        let _permit = self.writers.acquire().await;
+        let Some(bytes) = self.take(number) else { return Ok(()) };
+        // If there is one it is this one: nobody else uses the name.
+        let _ = bucket.put_new(&names::segment(&self.name, number, number), bytes).await?;
+        self.confirmed(number);
+        Ok(())
+    }
+
+    fn turn(&self, number: u64) -> Option<Arc<tokio::sync::Mutex<()>>> {
+        self.state.lock().unwritten.get(&number).map(|segment| segment.turn.clone())
+    }
+
+    /// The segment of this number as it is to be written; nothing is added to it from now on.
+    fn take(&self, number: u64) -> Option<Bytes> {
+        let state = &mut *self.state.lock();
+        let low = state.low();
+        let segment = state.unwritten.get_mut(&number)?;
+        if segment.sent.is_none() {
+            let entry = |commit: &Arc<Commit>| Entry { number, commit: commit.clone() };
+            let entries = segment.entries.iter().map(entry).collect();
+            segment.sent = Some(Segment { low, is_settled: false, entries }.encode());
+            state.next = state.next.max(number + 1);
+        }
+        segment.sent.clone()
+    }
+
+    fn confirmed(&self, number: u64) {
+        let state = &mut *self.state.lock();
+        if state.unwritten.remove(&number).is_some() {
+            state.close_one(number);
+        }
+    }
+
+    /// All numbers before this one are settled.
+    pub fn low(&self) -> u64 {
+        self.state.lock().low()
+    }
+
+    /// A commit took effect at its place in the log, or its entry is gone.
+    pub fn settle(&self, writer: &AttemptId) {
+        let state = &mut *self.state.lock();
+        if let Some(known) = state.unsettled.remove(writer) {
+            state.close_one(known.number);
+        }
+    }
+
+    /// Nobody knows whether the outcome of an entry was written.
+    pub fn doubt(&self, writer: &AttemptId) {
+        if let Some(known) = self.state.lock().unsettled.get_mut(writer) {
+            known.in_doubt = true;
+        }
+    }
+
+    /// The outcome of an entry will not be written, if it was not before.
+    pub fn give_up(&self, writer: &AttemptId) {
+        if let Some(known) = self.state.lock().unsettled.get_mut(writer) {
+            known.is_lost = !known.in_doubt;
+        }
+    }
+
+    /// An outcome of its id that does not name it is there.
+    pub fn lose(&self, writer: &AttemptId) {
+        if let Some(known) = self.state.lock().unsettled.get_mut(writer) {
+            known.is_lost = true;
+        }
+    }
+
+    /// Takes entries out that are lost.
+    pub async fn drop_lost(&self, bucket: &Bucket) -> Result<(), StorageError> {
+        for (number, attempts) in self.lost() {
+            self.flush(bucket, number).await?;
+            segment::remove(bucket, &self.place(number), &attempts).await?;
+            attempts.iter().for_each(|writer| self.settle_lost(writer));
+        }
+        Ok(())
+    }
+
+    /// Those that are lost, after taking out what was not sent yet.
+    fn lost(&self) -> BTreeMap<u64, BTreeSet<AttemptId>> {
+        let state = &mut *self.state.lock();
+        let mut lost: BTreeMap<u64, BTreeSet<AttemptId>> = BTreeMap::new();
+        for (writer, known) in state.unsettled.iter().filter(|(_, known)| known.is_lost) {
+            lost.entry(known.number).or_default().insert(writer.clone());
+        }
+        lost
+    }
+
+    fn settle_lost(&self, writer: &AttemptId) {
+        let is_lost = self.state.lock().unsettled.get(writer).is_some_and(|known| known.is_lost);
+        if is_lost {
+            self.settle(writer);
+        }
+    }
+
+    /// Writes what was not confirmed.
+    pub async fn flush_all(&self, bucket: &Bucket) -> Result<(), StorageError> {
+        let numbers: Vec<_> = self.state.lock().unwritten.keys().copied().collect();
+        for number in numbers {
+            self.flush(bucket, number).await?;
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn low(&self) -> u64 {
+        self.open.keys().next().copied().unwrap_or(self.next)
+    }
+
+    fn close_one(&mut self, number: u64) {
+        if let Some(count) = self.open.get_mut(&number) {
+            *count -= 1;
+            if *count == 0 {
+                self.open.remove(&number);
+            }
+        }
+    }
+}
