@@ -44,7 +44,7 @@ impl Inner {
             tokio::join!(self.decide(&id, outcome), self.log.flush(&self.bucket, number));
         match decided {
             Ok(Decided::Created) => self.is_logged(&commit, logged),
-            Ok(Decided::Found(found, _)) if found.is_at(&place) => self.is_logged(&commit, logged),
+            Ok(Decided::Found(found, _)) if found.is_that(&commit, &place) => self.is_logged(&commit, logged),
             Ok(Decided::Found(found, tag)) => {
                 self.log.lose(writer);
                 self.drop_lost().await;
@@ -183,7 +183,7 @@ impl Inner {
             // If an earlier try was ours the next look finds it so.
             Ok(Put::Kept) => {
                 let is_ours = self.find(&id).await?.is_some_and(|(found, _)| {
-                    found.is_at(&self.log.place(number))
+                    found.is_that(commit, &self.log.place(number))
                 });
                 if is_ours {
                     self.log.settle(writer);

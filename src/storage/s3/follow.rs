@@ -180,8 +180,6 @@ impl Inner {
     /// Whether an entry is that of a commit which took effect; nothing if that is not decided.
     pub async fn counts(&self, place: Place, commit: &Commit) -> Result<Option<bool>, StorageError> {
         let found = self.find(&commit.version.writer.base()).await?;
-        Ok(found.map(|(found, _)| {
-            found.is_at(&place) && found.commit().is_some_and(|c| c.version == commit.version)
-        }))
+        Ok(found.map(|(found, _)| found.is_that(commit, &place)))
     }
 }

@@ -120,8 +120,11 @@ impl Found {
         (!log.is_empty()).then(|| Place { log: log.clone(), number: *number })
     }
 
-    pub fn is_at(&self, place: &Place) -> bool {
-        self.stored.number == place.number && self.stored.log == place.log
+    /// Whether it is this commit, and stands there. Several attempts at an id may share a place.
+    pub fn is_that(&self, commit: &Commit, place: &Place) -> bool {
+        self.stored.number == place.number
+            && self.stored.log == place.log
+            && self.commit().is_some_and(|found| found.version == commit.version)
     }
 
     /// The same commit, at another place of the log.
