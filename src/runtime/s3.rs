@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::clock::{self, Clock};
 use super::config::Settings;
-use crate::storage::s3::{OpenError, Place, S3Options, S3Store};
+use crate::storage::s3::{LISTING_MAX, OpenError, Place, S3Options, S3Store};
 
 /// How long a store that does not answer is waited for at the start.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -44,6 +44,8 @@ pub(super) async fn open(settings: &Settings) -> Result<S3Store, S3Error> {
         place,
         node: settings.node_address(),
         incarnation: clock::random_seed().map_err(S3Error::Random)?,
+        listing_max: LISTING_MAX,
+        original: settings.s3_original,
     };
     let clock = Clock::start();
     loop {

@@ -139,8 +139,8 @@ fn endpoint_option(endpoint: &Option<String>) -> String {
 }
 
 impl Place {
-    /// The bucket, which is there and can be used.
-    pub(super) async fn connect(&self, incarnation: u64) -> Result<Bucket, OpenError> {
+    /// The part of the bucket below the prefix, which is there and can be used; and all of the bucket.
+    pub(super) async fn connect(&self, incarnation: u64) -> Result<(Bucket, Bucket), OpenError> {
         let client = self.client()?;
         let credentials = timeout(CREDENTIALS_MAX, client.credentials().get_credential()).await;
         match credentials {
@@ -159,9 +159,10 @@ impl Place {
         if !prefix.is_empty() {
             prefix.push('/');
         }
+        let whole = Bucket::new(client.clone(), String::new(), incarnation);
         let bucket = Bucket::new(client, prefix, incarnation);
         self.try_conditions(&bucket, &names::probe(incarnation)).await?;
-        Ok(bucket)
+        Ok((bucket, whole))
     }
 
     fn client(&self) -> Result<AmazonS3, OpenError> {

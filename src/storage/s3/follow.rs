@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::Inner;
+use super::bucket::Listed;
 use super::names::{self, LOGS};
 use super::pack::Place;
 use super::position::{Mark, Position};
@@ -33,6 +34,22 @@ pub(super) struct Part {
     pub first: u64,
     pub last: u64,
     pub name: String,
+    pub bytes: u64,
+    /// When it was written last, by the store's clock.
+    pub written_ns: u64,
+}
+
+impl Part {
+    pub fn of(listed: Listed) -> Option<Self> {
+        let (_, first, last) = names::parse_segment(&listed.name)?;
+        let Listed { name, bytes, written_ns } = listed;
+        Some(Self { first, last, name, bytes, written_ns })
+    }
+
+    /// Whether `part` is another one that holds no other numbers.
+    pub fn covers(&self, part: &Self) -> bool {
+        self.name != part.name && self.first <= part.first && part.last <= self.last
+    }
 }
 
 impl Inner {
@@ -97,10 +114,9 @@ impl Inner {
     pub async fn list_logs(&self) -> Result<BTreeMap<String, Vec<Part>>, StorageError> {
         let mut logs: BTreeMap<String, Vec<Part>> = BTreeMap::new();
         for listed in self.bucket.list_all(LOGS).await? {
-            if let Some((log, first, last)) = names::parse_segment(&listed.name) {
-                let part = Part { first, last, name: listed.name.clone() };
-                logs.entry(log.to_owned()).or_default().push(part);
-            }
+            let Some((log, ..)) = names::parse_segment(&listed.name) else { continue };
+            let log = log.to_owned();
+            logs.entry(log).or_default().extend(Part::of(listed));
         }
         logs.values_mut().for_each(|parts| parts.sort());
         Ok(logs)

@@ -40,6 +40,8 @@ struct State {
     unsettled: HashMap<AttemptId, Unsettled>,
     /// For each number what has to happen before it is settled: entries, and to be written.
     open: BTreeMap<u64, usize>,
+    /// Segments that were written since this was asked.
+    written: usize,
 }
 
 /// A segment that is being filled, or was sent and not confirmed.
@@ -129,8 +131,19 @@ impl OwnLog {
     fn confirmed(&self, number: u64) {
         let state = &mut *self.state.lock();
         if state.unwritten.remove(&number).is_some() {
+            state.written += 1;
             state.close_one(number);
         }
+    }
+
+    /// Whether so many segments were written since this was true last.
+    pub fn take_many_written(&self, many: usize) -> bool {
+        let state = &mut *self.state.lock();
+        let is_many = state.written >= many;
+        if is_many {
+            state.written = 0;
+        }
+        is_many
     }
 
     /// All numbers before this one are settled.
@@ -177,7 +190,6 @@ impl OwnLog {
         Ok(())
     }
 
-    /// Those that are lost, after taking out what was not sent yet.
     fn lost(&self) -> BTreeMap<u64, BTreeSet<AttemptId>> {
         let state = &mut *self.state.lock();
         let mut lost: BTreeMap<u64, BTreeSet<AttemptId>> = BTreeMap::new();

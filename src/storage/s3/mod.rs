@@ -80,8 +80,10 @@ mod commit;
 mod connect;
 mod follow;
 mod log;
+mod merge;
 mod names;
 mod newest;
+mod original;
 mod pack;
 mod position;
 mod read;
@@ -98,10 +100,12 @@ use bytes::Bytes;
 use self::bucket::Bucket;
 pub use self::connect::{Credentials, OpenError, Place};
 use self::log::OwnLog;
+use self::merge::Merges;
 use self::newest::Newest;
+use self::original::Original;
 use self::sweep::Cursor;
 use super::{
-    CommitBatch, Garbage, LogPage, LogPosition, LogScope, Storage, StorageError, Sweep, Swept,
+    CommitBatch, Garbage, LogPage, LogPosition, LogScope, PlainValue, Storage, StorageError, Sweep, Swept,
     Usage,
 };
 use crate::txn::{BaseId, Commit, Key, Outcome, Version};
@@ -115,7 +119,14 @@ pub struct S3Options {
     pub node: String,
     /// A number that no other process has, nor had.
     pub incarnation: u64,
+    /// The longest that others take to list what is in the bucket.
+    pub listing_max: Duration,
+    /// Read what the original AFT left in the bucket.
+    pub original: bool,
 }
+
+/// The longest that a process takes to list a bucket, as all processes that use it assume.
+pub const LISTING_MAX: Duration = Duration::from_secs(30);
 
 /// A [`Storage`] in a bucket of S3.
 #[derive(Debug)]
@@ -128,6 +139,8 @@ struct Inner {
     bucket: Bucket,
     log: OwnLog,
     newest: Newest,
+    merges: Merges,
+    original: Option<Original>,
     cursor: tokio::sync::Mutex<Cursor>,
 }
 
@@ -137,11 +150,14 @@ impl S3Store {
     /// # Errors
     /// [`OpenError`]; of its kinds, only [`OpenError::Away`] may go away by itself.
     pub async fn open(options: S3Options) -> Result<Self, OpenError> {
-        let S3Options { place, node, incarnation } = options;
+        let S3Options { place, node, incarnation, listing_max, original } = options;
+        let (bucket, whole) = place.connect(incarnation).await?;
         let inner = Inner {
-            bucket: place.connect(incarnation).await?,
+            bucket,
             log: OwnLog::new(names::log(incarnation, &node)),
             newest: Newest::default(),
+            merges: Merges::new(listing_max),
+            original: original.then(|| Original::new(whole)),
             cursor: tokio::sync::Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -230,6 +246,21 @@ impl Storage for S3Store {
         Duration::from_secs(24 * 3600)
     }
 
+    fn has_plain_keys(&self) -> bool {
+        self.inner.original.is_some()
+    }
+
+    async fn plain(&self, keys: &[Key]) -> Result<Vec<Option<PlainValue>>, StorageError> {
+        let keys = keys.to_vec();
+        self.run(|inner| async move {
+            match &inner.original {
+                Some(original) => original.values(&keys).await,
+                None => Ok(vec![None; keys.len()]),
+            }
+        })
+        .await
+    }
+
     async fn usage(&self) -> Result<Usage, StorageError> {
         self.run(|inner| async move { inner.usage().await }).await
     }
@@ -249,6 +280,7 @@ impl Storage for S3Store {
 impl Inner {
     async fn tend(&self) -> Result<(), StorageError> {
         self.log.flush_all(&self.bucket).await?;
-        self.log.drop_lost(&self.bucket).await
+        self.log.drop_lost(&self.bucket).await?;
+        self.merge_own().await
     }
 }

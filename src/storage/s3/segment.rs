@@ -11,6 +11,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::bucket::{Bucket, Put};
+use super::follow::Part;
 use super::names;
 use super::pack::Place;
 use crate::storage::{StorageError, codec};
@@ -64,6 +65,17 @@ impl Segment {
 pub(super) async fn read(bucket: &Bucket, name: &str) -> Result<Option<Segment>, StorageError> {
     let found = bucket.get(name).await?;
     found.map(|object| Segment::decode(name, object.bytes)).transpose()
+}
+
+/// The same of one that was listed.
+pub(super) async fn read_of(
+    bucket: &Bucket,
+    part: Option<&Part>,
+) -> Result<Option<Segment>, StorageError> {
+    match part {
+        Some(part) => read(bucket, &part.name).await,
+        None => Ok(None),
+    }
 }
 
 /// The names of the segments in which an entry can stand: while segments are being merged, several.

@@ -150,6 +150,7 @@ impl Inner {
         swept.looked_at = read.commits.len() as u64;
         survey.position = read.next;
         if read.end {
+            self.merge_old(sweep.share, sweep.orphans_before.0).await?;
             cursor.stage = Stage::Logs;
         }
         Ok(())
