@@ -14,7 +14,12 @@ use aft::storage::{
     Swept, conformance,
 };
 use aft::txn::{AttemptId, Commit, Key, Outcome, Timestamp, Version, WrittenKey};
+use aft::wire::{KeyValuePair, TransactionRecord, TransactionStatus};
 use bytes::Bytes;
+use object_store::ObjectStoreExt;
+use object_store::aws::AmazonS3Builder;
+use object_store::path::Path;
+use prost::Message;
 use rustix::process::Signal;
 
 use crate::common::http_proxy::{Act, Proxy, Request};
@@ -548,4 +553,50 @@ async fn what_cannot_be_used_is_refused_with_what_to_do() {
     });
     let error = open(&over_proxy).await;
     assert!(error.to_string().contains("If-None-Match"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_original_left_is_read() {
+    let (_server, mut bucket) = serve();
+    bucket.open().await;
+    let credentials = bucket.place().credentials;
+    let mut builder = AmazonS3Builder::from_env()
+        .with_bucket_name(&bucket.name)
+        .with_endpoint(&bucket.url)
+        .with_allow_http(true);
+    if let Some(Credentials { key_id, secret }) = credentials {
+        builder = builder.with_access_key_id(key_id).with_secret_access_key(secret);
+    }
+    let client = builder.build().unwrap();
+    let put = async |name: String, object: Vec<u8>| {
+        client.put(&Path::parse(name).unwrap(), object.into()).await.unwrap();
+    };
+    for (id, timestamp, is_committed) in [("a", 5, true), ("b", 7, true), ("c", 9, false)] {
+        let (key, value) = ("x/%2F é".to_owned(), id.as_bytes().into());
+        let tid = id.to_owned();
+        let pair = KeyValuePair { key: key.clone(), value, tid, timestamp, ..Default::default() };
+        put(format!("data/{key}/{timestamp}/{id}"), pair.encode_to_vec()).await;
+        if is_committed {
+            let record = TransactionRecord {
+                id: id.into(),
+                timestamp,
+                status: TransactionStatus::Committed.into(),
+                write_set: vec![key, "//no object/../ of the client's".into()],
+                ..Default::default()
+            };
+            put(format!("transactions/{id}-{timestamp}"), record.encode_to_vec()).await;
+        }
+    }
+    let keys = ["x/%2F é", "//no object/../ of the client's", "none"];
+    let keys = keys.map(|key| Key::parse(key).unwrap());
+    let without = bucket.open().await;
+    assert!(!without.has_plain_keys());
+    bucket.original = true;
+    let store = bucket.open().await;
+    assert!(store.has_plain_keys());
+    let found = store.plain(&keys).await.unwrap();
+    let newest = found[0].as_ref().unwrap();
+    assert_eq!((newest.timestamp, &newest.value[..], newest.published), (7, &b"b"[..], false));
+    assert_eq!(found[1..], [None, None]);
+    assert_eq!(store.usage().await.unwrap().versions, 0, "it is not ours");
 }

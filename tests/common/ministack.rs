@@ -76,6 +76,8 @@ fn spawn(directory: &Path, port: u16) -> Child {
         .env("SERVICES", "dynamodb,s3")
         .env("PERSIST_STATE", "1")
         .env("STATE_DIR", directory.join("state"))
+        .env("S3_PERSIST", "1")
+        .env("S3_DATA_DIR", directory.join("s3"))
         .env("LOG_LEVEL", "WARNING")
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
