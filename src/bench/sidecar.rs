@@ -39,6 +39,12 @@ pub(super) enum Kept {
         url: String,
         prefix: String,
     },
+    #[cfg(feature = "s3")]
+    S3 {
+        url: String,
+        bucket: String,
+        prefix: String,
+    },
 }
 
 impl Kept {
@@ -49,6 +55,8 @@ impl Kept {
             Self::Directory(_) | Self::Anna { .. } => "sidecar",
             #[cfg(feature = "redis")]
             Self::Redis { .. } => "sidecar",
+            #[cfg(feature = "s3")]
+            Self::S3 { .. } => "sidecar",
         }
     }
 
@@ -129,6 +137,11 @@ impl Server {
             #[cfg(feature = "redis")]
             Kept::Redis { url, prefix } => {
                 command.args(["redis", "--redis-url", url, "--redis-prefix", prefix])
+            }
+            #[cfg(feature = "s3")]
+            Kept::S3 { url, bucket, prefix } => {
+                command.args(["s3", "--s3-region", "us-east-1", "--s3-endpoint", url]);
+                command.args(["--s3-bucket", bucket, "--s3-prefix", prefix])
             }
         };
         command.args(more);

@@ -409,10 +409,8 @@ impl Settings {
         if let Err(why) = check_table_name(&self.dynamodb_table) {
             return Err(ConfigError::Value { name: "dynamodb-table", why });
         }
-        let endpoints = [
-            ("dynamodb-endpoint", &self.dynamodb_endpoint),
-            ("s3-endpoint", &self.s3_endpoint),
-        ];
+        let endpoints =
+            [("dynamodb-endpoint", &self.dynamodb_endpoint), ("s3-endpoint", &self.s3_endpoint)];
         for (name, endpoint) in endpoints {
             let is_url = ["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme));
             if !endpoint.is_empty() && !is_url {
@@ -531,7 +529,9 @@ fn check_prefix(prefix: &str) -> Result<(), String> {
     if trimmed.len() <= 500 && (trimmed.is_empty() || trimmed.split('/').all(is_part)) {
         return Ok(());
     }
-    Err(format!("{prefix:?} is not up to 500 letters, digits, '-', '_', '.' and '=', with slashes between"))
+    Err(format!(
+        "{prefix:?} is not up to 500 letters, digits, '-', '_', '.' and '=', with slashes between"
+    ))
 }
 
 /// What a configuration is loaded from, so that it can be loaded again.

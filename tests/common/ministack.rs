@@ -51,6 +51,8 @@ impl Server {
         kill_process(pid, signal).unwrap();
     }
 
+    // A test gives up by the real clock.
+    #[allow(clippy::disallowed_methods)]
     fn wait(&self) {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let began = Instant::now();

@@ -14,6 +14,8 @@ mod paper;
 #[cfg(feature = "redis")]
 mod redis;
 mod run;
+#[cfg(feature = "s3")]
+mod s3;
 
 use std::path::PathBuf;
 
@@ -45,6 +47,9 @@ pub enum StoreName {
     Redis,
     /// Anna; directly: PUTs and GETs.
     Anna,
+    /// S3; directly: PUTs and GETs.
+    #[cfg(feature = "s3")]
+    S3,
 }
 
 /// Measure commits, reads and the paper's transaction next to the store's own client.
@@ -63,6 +68,9 @@ pub struct StorageBenchOptions {
     /// The routing tier of an Anna to use [default: one of our own]
     #[arg(long, value_name = "HOST[:PORT]")]
     pub anna_routing: Option<String>,
+    /// An S3 server to use, with credentials from the environment; there is none of our own
+    #[arg(long, value_name = "URL")]
+    pub s3_url: Option<String>,
     /// Seconds for which each kind of work is done in a round
     #[arg(long, default_value_t = 1.0, value_name = "SECONDS")]
     pub seconds_per_round: f64,
@@ -176,11 +184,13 @@ async fn open(
         #[cfg(feature = "redis")]
         StoreName::Redis => redis::open(family, options, &distinct()).await,
         StoreName::Anna => anna::open(family, options).await,
+        #[cfg(feature = "s3")]
+        StoreName::S3 => s3::open(options, &distinct()).await,
     }
 }
 
 /// Differs from what other runs leave in a store.
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "s3"))]
 fn distinct() -> String {
     use std::time::{SystemTime, UNIX_EPOCH};
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -194,6 +204,8 @@ impl StoreName {
             #[cfg(feature = "redis")]
             Self::Redis => "redis",
             Self::Anna => "anna",
+            #[cfg(feature = "s3")]
+            Self::S3 => "s3",
         }
     }
 }

@@ -44,7 +44,12 @@ pub(super) fn pack(batch: &CommitBatch) -> Pack {
         }
     }
     let record = Some(codec::record_of(commit));
-    Pack { outcome: StoredOutcome { record, values, ..StoredOutcome::default() }.encode_to_vec().into(), apart }
+    Pack {
+        outcome: StoredOutcome { record, values, ..StoredOutcome::default() }
+            .encode_to_vec()
+            .into(),
+        apart,
+    }
 }
 
 /// The object that settles an id as aborted.

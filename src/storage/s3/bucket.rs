@@ -63,8 +63,9 @@ impl Bucket {
     }
 
     fn path(&self, name: &str) -> Result<Path, StorageError> {
-        Path::parse(format!("{}{name}", self.prefix))
-            .map_err(|error| StorageError::Unsuitable(format!("no object can be named so: {error}")))
+        Path::parse(format!("{}{name}", self.prefix)).map_err(|error| {
+            StorageError::Unsuitable(format!("no object can be named so: {error}"))
+        })
     }
 
     pub async fn get(&self, name: &str) -> Result<Option<Object>, StorageError> {

@@ -188,7 +188,8 @@ pub(super) fn judge(error: &Error) -> Verdict {
 }
 
 fn judge_failure(error: &Error, why: String) -> Verdict {
-    let kind = causes(error).find_map(|cause| cause.downcast_ref::<HttpError>().map(HttpError::kind));
+    let kind =
+        causes(error).find_map(|cause| cause.downcast_ref::<HttpError>().map(HttpError::kind));
     match (kind, status_in(&why)) {
         (Some(HttpErrorKind::Connect), _) => Verdict::NotTaken(why),
         (_, Some(429)) => Verdict::NotTaken(why),
@@ -199,7 +200,7 @@ fn judge_failure(error: &Error, why: String) -> Verdict {
 }
 
 /// The HTTP status of an answer. The client tells it in words only.
-fn status_in(why: &str) -> Option<u16> {
+pub(super) fn status_in(why: &str) -> Option<u16> {
     let (_, behind) = why.split_once("status code: ")?;
     behind.get(..3)?.parse().ok()
 }

@@ -24,12 +24,6 @@ const TRIES: u32 = 8;
 const ENTRY_PAUSES: [Duration; 3] =
     [Duration::from_millis(30), Duration::from_millis(100), Duration::from_millis(300)];
 
-/// What was done about an outcome.
-enum Decided {
-    Created,
-    Found(Found, UpdateVersion),
-}
-
 impl Inner {
     pub async fn commit(self: Arc<Self>, batch: CommitBatch) -> Result<Outcome, StorageError> {
         codec::check(&batch)?;
@@ -43,9 +37,11 @@ impl Inner {
         let (decided, logged) =
             tokio::join!(self.decide(&id, outcome), self.log.flush(&self.bucket, number));
         match decided {
-            Ok(Decided::Created) => self.is_logged(&commit, logged),
-            Ok(Decided::Found(found, _)) if found.is_that(&commit, &place) => self.is_logged(&commit, logged),
-            Ok(Decided::Found(found, tag)) => {
+            Ok(None) => self.is_logged(&commit, logged),
+            Ok(Some((found, _))) if found.is_that(&commit, &place) => {
+                self.is_logged(&commit, logged)
+            }
+            Ok(Some((found, tag))) => {
                 self.log.lose(writer);
                 self.drop_lost().await;
                 if found.commit().is_none_or(|winner| winner.version != commit.version) {
@@ -87,16 +83,21 @@ impl Inner {
         stream::iter(puts).buffer_unordered(PARALLEL_MAX).try_collect().await
     }
 
-    /// Creates an outcome, unless there is one.
-    async fn decide(&self, id: &BaseId, outcome: Bytes) -> Result<Decided, StorageError> {
+    /// Creates an outcome, unless there is one: then that is answered.
+    async fn decide(
+        &self,
+        id: &BaseId,
+        outcome: Bytes,
+    ) -> Result<Option<(Found, UpdateVersion)>, StorageError> {
         let name = names::outcome(id);
         for _ in 0..TRIES {
             if self.bucket.put_new(&name, outcome.clone()).await? == Put::Done {
-                return Ok(Decided::Created);
+                return Ok(None);
             }
             // There may be none after all: two that create it at once are both told to try again.
-            if let Some((found, tag)) = self.find(id).await.map_err(unconfirmed)? {
-                return Ok(Decided::Found(found, tag));
+            let found = self.find(id).await.map_err(unconfirmed)?;
+            if found.is_some() {
+                return Ok(found);
             }
         }
         Err(StorageError::Unconfirmed(format!("others decide {id} again and again")))
@@ -117,8 +118,8 @@ impl Inner {
 
     pub async fn settle_aborted(&self, id: &BaseId) -> Result<Outcome, StorageError> {
         match self.decide(id, pack::aborted(id)).await? {
-            Decided::Created => Ok(Outcome::Aborted),
-            Decided::Found(found, tag) => self.tell(id, found, tag).await,
+            None => Ok(Outcome::Aborted),
+            Some((found, tag)) => self.tell(id, found, tag).await,
         }
     }
 
@@ -182,9 +183,10 @@ impl Inner {
             }
             // If an earlier try was ours the next look finds it so.
             Ok(Put::Kept) => {
-                let is_ours = self.find(&id).await?.is_some_and(|(found, _)| {
-                    found.is_that(commit, &self.log.place(number))
-                });
+                let is_ours = self
+                    .find(&id)
+                    .await?
+                    .is_some_and(|(found, _)| found.is_that(commit, &self.log.place(number)));
                 if is_ours {
                     self.log.settle(writer);
                 } else {

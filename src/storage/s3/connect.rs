@@ -11,7 +11,7 @@ use object_store::{ClientConfigKey, ClientOptions, Error, RetryConfig};
 use tokio::time::timeout;
 
 use super::bucket::{Bucket, Put};
-use super::call::{Verdict, judge, told, within};
+use super::call::{Verdict, judge, status_in, told, within};
 use super::names;
 use crate::storage::StorageError;
 
@@ -98,7 +98,9 @@ pub enum OpenError {
         endpoint: Option<String>,
     },
     /// It is elsewhere.
-    #[error("the bucket {bucket:?} is in another region; give --s3-region, or set AWS_REGION: {why}")]
+    #[error(
+        "the bucket {bucket:?} is in another region; give --s3-region, or set AWS_REGION: {why}"
+    )]
     Region {
         /// Its name.
         bucket: String,
@@ -233,7 +235,8 @@ impl Place {
 
     /// Where Amazon is to make the bucket, if not where it does by default.
     fn constraint(&self) -> Vec<u8> {
-        let from_env = || std::env::var("AWS_REGION").or_else(|_| std::env::var("AWS_DEFAULT_REGION"));
+        let from_env =
+            || std::env::var("AWS_REGION").or_else(|_| std::env::var("AWS_DEFAULT_REGION"));
         let region = self.region.clone().or_else(|| from_env().ok());
         match region {
             Some(region) if region != REGION && self.endpoint.is_none() => format!(
@@ -285,14 +288,10 @@ impl Place {
         {
             return OpenError::Region { bucket: self.bucket.clone(), why };
         }
-        match error {
-            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
-                OpenError::Forbidden { what, why }
-            }
-            error => match judge(error) {
-                Verdict::NotTaken(why) | Verdict::Unknown(why) => self.away(why),
-                _ => OpenError::Refused { what, why },
-            },
+        match (status_in(&why), judge(error)) {
+            (Some(401 | 403), _) => OpenError::Forbidden { what, why },
+            (_, Verdict::NotTaken(why) | Verdict::Unknown(why)) => self.away(why),
+            _ => OpenError::Refused { what, why },
         }
     }
 }

@@ -133,8 +133,7 @@ impl Inner {
             let segment = segment::read(&self.bucket, &part.name).await?;
             Ok::<_, StorageError>((part, segment))
         });
-        let read: Vec<_> =
-            stream::iter(reads).buffered(PARALLEL_MAX).try_collect().await?;
+        let read: Vec<_> = stream::iter(reads).buffered(PARALLEL_MAX).try_collect().await?;
         let low = mark.low;
         for (part, segment) in read {
             // It is gone: all that stood there was collected.
@@ -161,10 +160,8 @@ impl Inner {
             let place = Place { log: log.to_owned(), number: entry.number };
             self.counts(place, &entry.commit)
         });
-        let asked: Vec<_> = stream::iter(asked.collect::<Vec<_>>())
-            .buffered(PARALLEL_MAX)
-            .try_collect()
-            .await?;
+        let asked: Vec<_> =
+            stream::iter(asked.collect::<Vec<_>>()).buffered(PARALLEL_MAX).try_collect().await?;
         let mut asked = asked.into_iter();
         let mut waits = BTreeMap::<u64, BTreeSet<String>>::new();
         let mut open = BTreeSet::new();
@@ -194,7 +191,11 @@ impl Inner {
     }
 
     /// Whether an entry is that of a commit which took effect; nothing if that is not decided.
-    pub async fn counts(&self, place: Place, commit: &Commit) -> Result<Option<bool>, StorageError> {
+    pub async fn counts(
+        &self,
+        place: Place,
+        commit: &Commit,
+    ) -> Result<Option<bool>, StorageError> {
         let found = self.find(&commit.version.writer.base()).await?;
         Ok(found.map(|(found, _)| found.is_that(commit, &place)))
     }

@@ -38,6 +38,8 @@ struct State {
     unwritten: BTreeMap<u64, Unwritten>,
     /// Entries that are not settled.
     unsettled: HashMap<AttemptId, Unsettled>,
+    /// Entries that are to be taken out again.
+    lost: BTreeSet<(u64, AttemptId)>,
     /// For each number what has to happen before it is settled: entries, and to be written.
     open: BTreeMap<u64, usize>,
     /// Segments that were written since this was asked.
@@ -60,8 +62,6 @@ struct Unsettled {
     number: u64,
     /// The outcome may have been written, and nobody knows.
     in_doubt: bool,
-    /// It is to be taken out again.
-    is_lost: bool,
 }
 
 impl OwnLog {
@@ -77,9 +77,12 @@ impl OwnLog {
     pub fn enter(&self, commit: &Arc<Commit>) -> u64 {
         let state = &mut *self.state.lock();
         let writer = &commit.version.writer;
-        if let Some(known) = state.unsettled.get_mut(writer) {
-            known.is_lost = false;
+        if let Some(known) = state.unsettled.get(writer) {
             return known.number;
+        }
+        if state.lost.contains(&(state.next, writer.clone())) {
+            // What is taken out there must not be this.
+            state.next += 1;
         }
         let number = state.next;
         let segment = state.unwritten.entry(number).or_default();
@@ -92,7 +95,7 @@ impl OwnLog {
             state.next += 1;
         }
         *state.open.entry(number).or_default() += 1;
-        let unsettled = Unsettled { number, in_doubt: false, is_lost: false };
+        let unsettled = Unsettled { number, in_doubt: false };
         state.unsettled.insert(writer.clone(), unsettled);
         number
     }
@@ -168,42 +171,34 @@ impl OwnLog {
 
     /// The outcome of an entry will not be written, if it was not before.
     pub fn give_up(&self, writer: &AttemptId) {
-        if let Some(known) = self.state.lock().unsettled.get_mut(writer) {
-            known.is_lost = !known.in_doubt;
+        let state = &mut *self.state.lock();
+        if state.unsettled.get(writer).is_some_and(|known| !known.in_doubt) {
+            state.lose(writer);
         }
     }
 
     /// An outcome of its id that does not name it is there.
     pub fn lose(&self, writer: &AttemptId) {
-        if let Some(known) = self.state.lock().unsettled.get_mut(writer) {
-            known.is_lost = true;
-        }
+        self.state.lock().lose(writer);
     }
 
     /// Takes entries out that are lost.
     pub async fn drop_lost(&self, bucket: &Bucket) -> Result<(), StorageError> {
-        for (number, attempts) in self.lost() {
+        let mut lost: BTreeMap<u64, BTreeSet<AttemptId>> = BTreeMap::new();
+        for (number, writer) in self.state.lock().lost.iter().cloned() {
+            lost.entry(number).or_default().insert(writer);
+        }
+        for (number, attempts) in lost {
             self.flush(bucket, number).await?;
             segment::remove(bucket, &self.place(number), &attempts).await?;
-            attempts.iter().for_each(|writer| self.settle_lost(writer));
+            let state = &mut *self.state.lock();
+            for writer in attempts {
+                if state.lost.remove(&(number, writer)) {
+                    state.close_one(number);
+                }
+            }
         }
         Ok(())
-    }
-
-    fn lost(&self) -> BTreeMap<u64, BTreeSet<AttemptId>> {
-        let state = &mut *self.state.lock();
-        let mut lost: BTreeMap<u64, BTreeSet<AttemptId>> = BTreeMap::new();
-        for (writer, known) in state.unsettled.iter().filter(|(_, known)| known.is_lost) {
-            lost.entry(known.number).or_default().insert(writer.clone());
-        }
-        lost
-    }
-
-    fn settle_lost(&self, writer: &AttemptId) {
-        let is_lost = self.state.lock().unsettled.get(writer).is_some_and(|known| known.is_lost);
-        if is_lost {
-            self.settle(writer);
-        }
     }
 
     /// Writes what was not confirmed.
@@ -219,6 +214,12 @@ impl OwnLog {
 impl State {
     fn low(&self) -> u64 {
         self.open.keys().next().copied().unwrap_or(self.next)
+    }
+
+    fn lose(&mut self, writer: &AttemptId) {
+        if let Some(known) = self.unsettled.remove(writer) {
+            self.lost.insert((known.number, writer.clone()));
+        }
     }
 
     fn close_one(&mut self, number: u64) {

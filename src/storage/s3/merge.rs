@@ -91,7 +91,9 @@ impl Inner {
                 }
             }
             // The newest, which tells what is settled, stays as it is.
-            let Some(newest) = segment::read_of(&self.bucket, listed.last()).await? else { continue };
+            let Some(newest) = segment::read_of(&self.bucket, listed.last()).await? else {
+                continue;
+            };
             let low = newest.low;
             if let Some(parts) = run(&uncovered(&listed), |part| part.last < low) {
                 self.merge(&log, &parts, low).await?;
@@ -185,7 +187,11 @@ mod tests {
         assert_eq!(run(&small(0, 31).collect::<Vec<_>>(), settled), None, "too few");
         let found = run(&small(0, 40).collect::<Vec<_>>(), settled).unwrap();
         assert_eq!(found.len(), 40);
-        assert_eq!(run(&small(980, 40).collect::<Vec<_>>(), settled), None, "20 of them are settled");
+        assert_eq!(
+            run(&small(980, 40).collect::<Vec<_>>(), settled),
+            None,
+            "20 of them are settled"
+        );
         let large = [part(0, 9, BYTES_MAX)];
         let parts: Vec<_> = small(100, 5).chain(large).chain(small(200, 33)).collect();
         let found = run(&parts, settled).unwrap();

@@ -105,8 +105,8 @@ use self::newest::Newest;
 use self::original::Original;
 use self::sweep::Cursor;
 use super::{
-    CommitBatch, Garbage, LogPage, LogPosition, LogScope, PlainValue, Storage, StorageError, Sweep, Swept,
-    Usage,
+    CommitBatch, Garbage, LogPage, LogPosition, LogScope, PlainValue, Storage, StorageError, Sweep,
+    Swept, Usage,
 };
 use crate::txn::{BaseId, Commit, Key, Outcome, Version};
 

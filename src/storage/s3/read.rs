@@ -26,11 +26,10 @@ impl Inner {
             let found = self.find(&id).await?.map(|(found, _)| Arc::new(found));
             Ok::<_, StorageError>((id, found))
         });
-        let packs: BTreeMap<BaseId, Option<Arc<Found>>> =
-            stream::iter(reads.collect::<Vec<_>>())
-                .buffer_unordered(PARALLEL_MAX)
-                .try_collect()
-                .await?;
+        let packs: BTreeMap<BaseId, Option<Arc<Found>>> = stream::iter(reads.collect::<Vec<_>>())
+            .buffer_unordered(PARALLEL_MAX)
+            .try_collect()
+            .await?;
         let values = wanted.iter().map(|(key, version)| {
             let pack = packs.get(&version.writer.base()).cloned().flatten();
             self.value(key, version, pack)

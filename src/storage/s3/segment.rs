@@ -45,7 +45,10 @@ impl Segment {
         let entry = |stored: &NumberedRecord| {
             let record = stored.record.as_ref();
             let record = record.ok_or_else(|| damaged("an entry holds no record".to_owned()))?;
-            Ok::<_, StorageError>(Entry { number: stored.number, commit: codec::commit_of(record)? })
+            Ok::<_, StorageError>(Entry {
+                number: stored.number,
+                commit: codec::commit_of(record)?,
+            })
         };
         let entries = stored.records.iter().map(entry).collect::<Result<_, _>>()?;
         Ok(Self { low: stored.low, is_settled: stored.settled, entries })

@@ -117,7 +117,9 @@ impl Inner {
             Stage::Outcomes => {
                 self.sweep_outcomes(sweep, &cursor.survey, &listed, &mut swept).await?;
             }
-            Stage::Apart => self.sweep_apart(sweep, &cursor.survey, listed.clone(), &mut swept).await?,
+            Stage::Apart => {
+                self.sweep_apart(sweep, &cursor.survey, listed.clone(), &mut swept).await?
+            }
         }
         cursor.listed.drain(..listed.len());
         if cursor.listed.is_empty() && cursor.is_listed {
@@ -187,10 +189,8 @@ impl Inner {
             let segment = segment::read(&self.bucket, &listed.name).await?;
             Ok::<_, StorageError>((listed, segment))
         });
-        let read: Vec<_> = stream::iter(read.collect::<Vec<_>>())
-            .buffered(PARALLEL_MAX)
-            .try_collect()
-            .await?;
+        let read: Vec<_> =
+            stream::iter(read.collect::<Vec<_>>()).buffered(PARALLEL_MAX).try_collect().await?;
         let (mut superseded, mut entries) = (Vec::new(), Vec::new());
         for (listed, segment) in read {
             let Some((log, ..)) = names::parse_segment(&listed.name) else { continue };
@@ -275,9 +275,11 @@ impl Inner {
         swept: &mut Swept,
     ) -> Result<(), StorageError> {
         // An id that tells its age is read when it may be old enough to go.
-        let may_go = |id: &BaseId| id.created_ns().is_none_or(|made| made < sweep.outcomes_before.0);
+        let may_go =
+            |id: &BaseId| id.created_ns().is_none_or(|made| made < sweep.outcomes_before.0);
         let ids = listed.iter().filter_map(|listed| names::outcome_id(&listed.name));
-        let ids = ids.filter(|id| sweep.share.has(id.as_str()) && !survey.is_live(id) && may_go(id));
+        let ids =
+            ids.filter(|id| sweep.share.has(id.as_str()) && !survey.is_live(id) && may_go(id));
         let read = ids.map(async |id| Ok::<_, StorageError>((self.find(&id).await?, id)));
         let read: Vec<_> = stream::iter(read.collect::<Vec<_>>())
             .buffer_unordered(PARALLEL_MAX)

@@ -61,13 +61,13 @@ impl Inner {
 fn count(found: &Found, of_keys: &mut HashMap<Key, (Version, u64)>, usage: &mut Usage) {
     let Some(commit) = found.commit() else { return };
     for position in found.positions() {
-        let Some(written) = usize::try_from(position).ok().and_then(|at| commit.keys.get(at)) else {
+        let Some(written) = usize::try_from(position).ok().and_then(|at| commit.keys.get(at))
+        else {
             continue;
         };
         usage.versions += 1;
-        let known = of_keys
-            .entry(written.key.clone())
-            .or_insert_with(|| (commit.version.clone(), 0));
+        let known =
+            of_keys.entry(written.key.clone()).or_insert_with(|| (commit.version.clone(), 0));
         known.1 += 1;
         if known.0 < commit.version {
             known.0 = commit.version.clone();
