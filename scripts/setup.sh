@@ -84,8 +84,8 @@ need_python() {
     "$venv/bin/pip" install -q --disable-pip-version-check -e "$root/python${1:-}"
 }
 
-# The DynamoDB server that tests of that store use.
+# The server that tests of the stores in DynamoDB and S3 use.
 need_dynamodb_server() {
-    say "Installing ministack (a DynamoDB server for tests) into $venv (pip)"
+    say "Installing ministack (a server of DynamoDB and S3 for tests) into $venv (pip)"
     "$venv/bin/pip" install -q --disable-pip-version-check 'ministack==1.5.*'
 }

@@ -19,3 +19,5 @@ mod storage_embedded;
 mod storage_example;
 #[cfg(feature = "redis")]
 mod storage_redis;
+#[cfg(feature = "s3")]
+mod storage_s3;

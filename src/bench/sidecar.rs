@@ -47,6 +47,12 @@ pub(super) enum Kept {
         /// A server of our own, which takes any credentials.
         is_own: bool,
     },
+    #[cfg(feature = "s3")]
+    S3 {
+        url: String,
+        bucket: String,
+        prefix: String,
+    },
 }
 
 impl Kept {
@@ -59,6 +65,8 @@ impl Kept {
             Self::Redis { .. } => "sidecar",
             #[cfg(feature = "dynamodb")]
             Self::DynamoDb { .. } => "sidecar",
+            #[cfg(feature = "s3")]
+            Self::S3 { .. } => "sidecar",
         }
     }
 
@@ -148,6 +156,11 @@ impl Server {
                 }
                 command.args(["dynamodb", "--dynamodb-endpoint", endpoint, "--create"]);
                 command.args(["--dynamodb-region", region, "--dynamodb-table", table])
+            }
+            #[cfg(feature = "s3")]
+            Kept::S3 { url, bucket, prefix } => {
+                command.args(["s3", "--s3-region", "us-east-1", "--s3-endpoint", url]);
+                command.args(["--s3-bucket", bucket, "--s3-prefix", prefix])
             }
         };
         command.args(more);

@@ -73,6 +73,8 @@ pub enum StorageKind {
     #[value(name = "dynamodb")]
     #[serde(rename = "dynamodb")]
     DynamoDb,
+    /// In a bucket of Amazon S3, or of what speaks its protocol.
+    S3,
 }
 
 /// Text that may hold a password, which is not shown where settings are logged.
@@ -227,6 +229,19 @@ options! {
     /// Read what the original AFT left in this table (it called it AftData) where a key has no newer value.
     /// All of the table is read once. [default: none]
     dynamodb_original: String = String::new(), "AFT_DYNAMODB_ORIGINAL", "NAME", "Storage";
+
+    /// Bucket of S3 in which everything is kept. [default: aft]
+    s3_bucket: String = "aft".to_owned(), "AFT_S3_BUCKET", "NAME", "Storage";
+    /// What the names of everything in the bucket begin with, up to a slash. [default: aft]
+    s3_prefix: String = "aft".to_owned(), "AFT_S3_PREFIX", "PREFIX", "Storage";
+    /// Where S3 is, if it is not Amazon's own: http://HOST:PORT or https://…. [default: that of the region]
+    s3_endpoint: String = String::new(), "AFT_S3_ENDPOINT", "URL", "Storage";
+    /// Region of the bucket. [default: AWS_REGION, or us-east-1]
+    s3_region: String = String::new(), "AFT_S3_REGION", "REGION", "Storage";
+    /// Read what the original AFT left in this bucket, under names that begin with data/ and transactions/,
+    /// where a key has no newer value. [default: false]
+    s3_original: bool = false, "AFT_S3_ORIGINAL", "BOOL", "Storage",
+        [num_args = 0..=1, require_equals = true, default_missing_value = "true"];
 
     /// Make the table or bucket that everything is kept in, if it is not there. [default: false]
     create: bool = false, "AFT_CREATE", "BOOL", "Storage",
@@ -402,11 +417,20 @@ impl Settings {
         {
             return Err(ConfigError::Value { name: "dynamodb-original", why });
         }
-        let endpoint = &self.dynamodb_endpoint;
-        let is_url = ["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme));
-        if !endpoint.is_empty() && !is_url {
-            let why = format!("{endpoint:?} does not begin with http:// or https://");
-            return Err(ConfigError::Value { name: "dynamodb-endpoint", why });
+        let endpoints =
+            [("dynamodb-endpoint", &self.dynamodb_endpoint), ("s3-endpoint", &self.s3_endpoint)];
+        for (name, endpoint) in endpoints {
+            let is_url = ["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme));
+            if !endpoint.is_empty() && !is_url {
+                let why = format!("{endpoint:?} does not begin with http:// or https://");
+                return Err(ConfigError::Value { name, why });
+            }
+        }
+        if let Err(why) = check_bucket_name(&self.s3_bucket) {
+            return Err(ConfigError::Value { name: "s3-bucket", why });
+        }
+        if let Err(why) = check_prefix(&self.s3_prefix) {
+            return Err(ConfigError::Value { name: "s3-prefix", why });
         }
         if self.retry_window < 10.0 * self.txn_lifetime {
             let why = format!(
@@ -494,6 +518,28 @@ fn check_table_name(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{name:?} is not 3 to 255 letters, digits, '-', '_' and '.'"))
+}
+
+/// S3's rules for the names of buckets, as far as all that speak its protocol share them.
+fn check_bucket_name(name: &str) -> Result<(), String> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    if (3..=63).contains(&name.len()) && name.chars().all(is_allowed) {
+        return Ok(());
+    }
+    Err(format!("{name:?} is not 3 to 63 letters, digits, '-' and '.'"))
+}
+
+/// A name has 1024 bytes at most, of which the longest of ours take 300.
+fn check_prefix(prefix: &str) -> Result<(), String> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '=');
+    let is_part = |part: &str| !matches!(part, "" | "." | "..") && part.chars().all(is_allowed);
+    let trimmed = prefix.trim_matches('/');
+    if trimmed.len() <= 500 && (trimmed.is_empty() || trimmed.split('/').all(is_part)) {
+        return Ok(());
+    }
+    Err(format!(
+        "{prefix:?} is not up to 500 letters, digits, '-', '_', '.' and '=', with slashes between"
+    ))
 }
 
 /// What a configuration is loaded from, so that it can be loaded again.
@@ -598,6 +644,9 @@ mod tests {
             ("dynamodb-table = \"a\"", "dynamodb-table"),
             ("dynamodb-endpoint = \"here\"", "dynamodb-endpoint"),
             ("dynamodb-original = \"a table\"", "dynamodb-original"),
+            ("s3-endpoint = \"here\"", "s3-endpoint"),
+            ("s3-bucket = \"a/b\"", "s3-bucket"),
+            ("s3-prefix = \"a//b\"", "s3-prefix"),
             ("ip = \"here\"", "ip"),
             ("manager = \"here\"", "manager"),
             ("manager = \"127.0.0.1\"", "manager"),

@@ -18,6 +18,8 @@ mod members;
 pub(crate) mod redis;
 mod reload;
 pub mod rest;
+#[cfg(feature = "s3")]
+pub(crate) mod s3;
 mod shared;
 pub mod sidecar;
 mod store;

@@ -21,6 +21,8 @@ use super::members::{self, Members, Source};
 #[cfg(feature = "redis")]
 use super::redis::{self, RedisError};
 use super::reload;
+#[cfg(feature = "s3")]
+use super::s3::{self, S3Error};
 use super::shared;
 use super::watch::SidecarWatch;
 use super::worker::{Command, Handle, Worker};
@@ -65,6 +67,10 @@ pub enum SidecarError {
     #[cfg(feature = "dynamodb")]
     #[error(transparent)]
     DynamoDb(#[from] DynamoError),
+    /// S3.
+    #[cfg(feature = "s3")]
+    #[error(transparent)]
+    S3(#[from] S3Error),
     /// A store that this program was built without.
     #[error(
         "this aft cannot use --storage {storage}; build it with: cargo build --features {feature}"
@@ -218,6 +224,7 @@ fn announce(settings: &Settings, admin: Option<SocketAddr>, commits: usize) {
         StorageKind::Anna => format!("anna {}", settings.anna_routing),
         StorageKind::Redis => format!("redis {}", settings.redis_shown()),
         StorageKind::DynamoDb => format!("dynamodb {}", settings.dynamodb_table),
+        StorageKind::S3 => format!("s3 {}/{}", settings.s3_bucket, settings.s3_prefix),
     };
     let ipc = settings.ipc_dir.display();
     // Whoever started us may have closed our output; that is no reason to fail.
@@ -247,6 +254,13 @@ pub(crate) async fn open_store(settings: &Settings) -> Result<Arc<dyn Storage>, 
         #[cfg(not(feature = "dynamodb"))]
         StorageKind::DynamoDb => {
             let (storage, feature) = ("dynamodb", "dynamodb");
+            return Err(SidecarError::NotBuilt { storage, feature });
+        }
+        #[cfg(feature = "s3")]
+        StorageKind::S3 => Arc::new(s3::open(settings).await?),
+        #[cfg(not(feature = "s3"))]
+        StorageKind::S3 => {
+            let (storage, feature) = ("s3", "s3");
             return Err(SidecarError::NotBuilt { storage, feature });
         }
     })

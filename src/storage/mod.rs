@@ -29,9 +29,13 @@ pub mod memory;
 #[cfg(any(feature = "redis", feature = "dynamodb"))]
 mod original;
 mod position;
+#[cfg(any(feature = "dynamodb", feature = "s3"))]
+mod ranges;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod remains;
+#[cfg(feature = "s3")]
+pub mod s3;
 
 /// The largest value that any store takes, in bytes: a message may not exceed 2 GiB.
 pub const VALUE_BYTES_MAX: usize = 1 << 30;

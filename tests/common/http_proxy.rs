@@ -11,8 +11,10 @@ use tokio::sync::watch;
 
 /// One request on its way.
 pub struct Request {
-    /// The operation, such as `PutItem`.
+    /// The operation, such as `PutItem`, where the protocol has a header for that.
     pub operation: String,
+    /// The method and what is asked for, such as `PUT /bucket/name`.
+    pub line: String,
     pub body: String,
 }
 
@@ -78,7 +80,10 @@ async fn serve(
         let (head, body) = message(&mut client).await?;
         let target = header(&head, "x-amz-target").unwrap_or_default();
         let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
-        let request = Request { operation, body: String::from_utf8_lossy(&body).into_owned() };
+        let line = String::from_utf8_lossy(&head);
+        let line = line.split_once(" HTTP/").map_or("", |(line, _)| line).to_owned();
+        let body_text = String::from_utf8_lossy(&body).into_owned();
+        let request = Request { operation, line, body: body_text };
         let rule = rule.lock().clone();
         let act = rule(&request);
         match &act {

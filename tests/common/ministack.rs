@@ -1,7 +1,7 @@
-//! A DynamoDB server (ministack) in a directory of its own, which ends with the guard.
+//! A server for DynamoDB and S3 (ministack) in a directory of its own, which ends with the guard.
 //!
-//! `AFT_TEST_DYNAMODB=URL` names a server to use instead; tests that stop it, or come between, are then
-//! not about that one.
+//! `AFT_TEST_DYNAMODB=URL` and `AFT_TEST_S3=URL` name servers to use instead; tests that stop it, or come
+//! between, are then not about that one.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -51,6 +51,8 @@ impl Server {
         kill_process(pid, signal).unwrap();
     }
 
+    // A test gives up by the real clock.
+    #[allow(clippy::disallowed_methods)]
     fn wait(&self) {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let began = Instant::now();
@@ -73,9 +75,11 @@ fn spawn(directory: &Path, port: u16) -> Child {
     Command::new(program())
         .env("BIND_HOST", "127.0.0.1")
         .env("GATEWAY_PORT", port.to_string())
-        .env("SERVICES", "dynamodb")
+        .env("SERVICES", "dynamodb,s3")
         .env("PERSIST_STATE", "1")
         .env("STATE_DIR", directory.join("state"))
+        .env("S3_PERSIST", "1")
+        .env("S3_DATA_DIR", directory.join("s3"))
         .env("LOG_LEVEL", "WARNING")
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
@@ -83,7 +87,7 @@ fn spawn(directory: &Path, port: u16) -> Child {
         .spawn()
         .unwrap_or_else(|error| {
             panic!(
-                "cannot start ministack, a DynamoDB server for tests ({error}): \
+                "cannot start ministack, a server of DynamoDB and S3 for tests ({error}): \
                  scripts/test installs it, or: pip install ministack"
             )
         })

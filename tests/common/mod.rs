@@ -1,8 +1,8 @@
 //! Servers that tests start, and what stands between them and a client.
 
-#[cfg(feature = "dynamodb")]
+#[cfg(any(feature = "dynamodb", feature = "s3"))]
 pub mod http_proxy;
-#[cfg(feature = "dynamodb")]
+#[cfg(any(feature = "dynamodb", feature = "s3"))]
 pub mod ministack;
 #[cfg(feature = "redis")]
 pub mod proxy;

@@ -1,4 +1,4 @@
-"""A DynamoDB server for tests (ministack), which scripts/setup.sh installs.
+"""A DynamoDB server for tests.
 
 `AFT_TEST_DYNAMODB=URL` names a server to use instead.
 """
@@ -6,45 +6,23 @@
 from __future__ import annotations
 
 import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
 import uuid
 from pathlib import Path
 
 import pytest
 
-from daemon import until
+from ministack import Ministack
 
 EXTERNAL = os.environ.get("AFT_TEST_DYNAMODB")
 ours = pytest.mark.skipif(bool(EXTERNAL), reason="needs a server that can be stopped")
-#: What a server for tests takes for credentials.
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 
-def _program() -> str:
-    beside = Path(sys.executable).parent / "ministack"
-    found = str(beside) if beside.exists() else shutil.which("ministack")
-    assert found, "ministack is not installed: scripts/test does so, or: pip install ministack"
-    return found
-
-
-class DynamoDb:
-    """The server. It keeps what it holds when it is stopped and started again."""
+class DynamoDb(Ministack):
+    """The server, and a table of this test's own."""
 
     def __init__(self, place: Path) -> None:
-        self.place = place
         self.table = f"aft-{uuid.uuid4().hex}"
-        self.process: subprocess.Popen[bytes] | None = None
-        if EXTERNAL:
-            self.url = EXTERNAL
-            return
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = int(free.getsockname()[1])
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.start()
+        super().__init__(place, EXTERNAL)
 
     @property
     def options(self) -> list[str]:
@@ -55,38 +33,3 @@ class DynamoDb:
     def options_without_create(self) -> list[str]:
         where = ["--dynamodb-endpoint", self.url, "--dynamodb-table", self.table]
         return ["--storage", "dynamodb", "--dynamodb-region", "us-east-1", *where]
-
-    def start(self) -> None:
-        self.place.mkdir(exist_ok=True)
-        environment = {
-            "BIND_HOST": "127.0.0.1",
-            "GATEWAY_PORT": str(self.port),
-            "SERVICES": "dynamodb",
-            "PERSIST_STATE": "1",
-            "STATE_DIR": str(self.place / "state"),
-            "LOG_LEVEL": "WARNING",
-        }
-        with (self.place / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [_program()], stdout=log, stderr=log, env={**os.environ, **environment}
-            )
-        until(self._answers, 60)
-
-    def _answers(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-        except OSError:
-            return False
-        return True
-
-    def stop(self) -> None:
-        """Ends it in good order, so that it writes down what it holds."""
-        if self.process:
-            self.process.send_signal(signal.SIGTERM)
-            self.process.wait()
-            self.process = None
-
-    def kill(self) -> None:
-        if self.process:
-            self.process.kill()
-            self.process.wait()

@@ -9,7 +9,8 @@ import aft
 import pytest
 
 from daemon import Daemon, run, until
-from dynamodb import CREDENTIALS, DynamoDb, ours
+from dynamodb import DynamoDb, ours
+from ministack import CREDENTIALS
 from wire import Raw
 
 

@@ -156,6 +156,16 @@ class LogEntry(_message.Message):
     state: LogState
     def __init__(self, state: _Optional[_Union[LogState, str]] = ..., id: _Optional[str] = ..., record: _Optional[_Union[TransactionRecord, _Mapping]] = ...) -> None: ...
 
+class LogSegment(_message.Message):
+    __slots__ = ["low", "records", "settled"]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    SETTLED_FIELD_NUMBER: _ClassVar[int]
+    low: int
+    records: _containers.RepeatedCompositeFieldContainer[NumberedRecord]
+    settled: bool
+    def __init__(self, low: _Optional[int] = ..., settled: bool = ..., records: _Optional[_Iterable[_Union[NumberedRecord, _Mapping]]] = ...) -> None: ...
+
 class MetadataRequest(_message.Message):
     __slots__ = ["address", "responseAddress", "tid"]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -183,6 +193,14 @@ class NodeLogs(_message.Message):
     gone: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, gone: _Optional[_Iterable[str]] = ..., ended: _Optional[_Iterable[str]] = ..., firsts: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
+class NumberedRecord(_message.Message):
+    __slots__ = ["number", "record"]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    record: TransactionRecord
+    def __init__(self, number: _Optional[int] = ..., record: _Optional[_Union[TransactionRecord, _Mapping]] = ...) -> None: ...
+
 class PackedValue(_message.Message):
     __slots__ = ["apart", "position", "value"]
     APART_FIELD_NUMBER: _ClassVar[int]
@@ -206,12 +224,16 @@ class ReadVersion(_message.Message):
     def __init__(self, key: _Optional[str] = ..., commit: _Optional[int] = ..., foreignTimestamp: _Optional[int] = ..., foreignHash: _Optional[int] = ...) -> None: ...
 
 class StoredOutcome(_message.Message):
-    __slots__ = ["record", "values"]
+    __slots__ = ["log", "number", "record", "values"]
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     RECORD_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
+    log: str
+    number: int
     record: TransactionRecord
     values: _containers.RepeatedCompositeFieldContainer[PackedValue]
-    def __init__(self, record: _Optional[_Union[TransactionRecord, _Mapping]] = ..., values: _Optional[_Iterable[_Union[PackedValue, _Mapping]]] = ...) -> None: ...
+    def __init__(self, record: _Optional[_Union[TransactionRecord, _Mapping]] = ..., values: _Optional[_Iterable[_Union[PackedValue, _Mapping]]] = ..., log: _Optional[str] = ..., number: _Optional[int] = ...) -> None: ...
 
 class TransactionIdList(_message.Message):
     __slots__ = ["ids"]

@@ -16,6 +16,8 @@ mod paper;
 #[cfg(feature = "redis")]
 mod redis;
 mod run;
+#[cfg(feature = "s3")]
+mod s3;
 
 use std::path::PathBuf;
 
@@ -51,6 +53,9 @@ pub enum StoreName {
     #[cfg(feature = "dynamodb")]
     #[value(name = "dynamodb")]
     DynamoDb,
+    /// S3; directly: PUTs and GETs.
+    #[cfg(feature = "s3")]
+    S3,
 }
 
 /// Measure commits, reads and the paper's transaction next to the store's own client.
@@ -74,6 +79,9 @@ pub struct StorageBenchOptions {
     /// The routing tier of an Anna to use [default: one of our own]
     #[arg(long, value_name = "HOST[:PORT]")]
     pub anna_routing: Option<String>,
+    /// An S3 server to use, with credentials from the environment; there is none of our own
+    #[arg(long, value_name = "URL")]
+    pub s3_url: Option<String>,
     /// Seconds for which each kind of work is done in a round
     #[arg(long, default_value_t = 1.0, value_name = "SECONDS")]
     pub seconds_per_round: f64,
@@ -189,11 +197,13 @@ async fn open(
         StoreName::Anna => anna::open(family, options).await,
         #[cfg(feature = "dynamodb")]
         StoreName::DynamoDb => dynamo::open(family, options, &distinct()).await,
+        #[cfg(feature = "s3")]
+        StoreName::S3 => s3::open(options, &distinct()).await,
     }
 }
 
 /// Differs from what other runs leave in a store.
-#[cfg(any(feature = "redis", feature = "dynamodb"))]
+#[cfg(any(feature = "redis", feature = "dynamodb", feature = "s3"))]
 fn distinct() -> String {
     use std::time::{SystemTime, UNIX_EPOCH};
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -209,6 +219,8 @@ impl StoreName {
             Self::Anna => "anna",
             #[cfg(feature = "dynamodb")]
             Self::DynamoDb => "dynamodb",
+            #[cfg(feature = "s3")]
+            Self::S3 => "s3",
         }
     }
 }

@@ -44,13 +44,18 @@ pub(super) fn pack(batch: &CommitBatch) -> Pack {
         }
     }
     let record = Some(codec::record_of(commit));
-    Pack { outcome: StoredOutcome { record, values }.encode_to_vec().into(), apart }
+    Pack {
+        outcome: StoredOutcome { record, values, ..StoredOutcome::default() }
+            .encode_to_vec()
+            .into(),
+        apart,
+    }
 }
 
 /// The object that settles an id as aborted.
 pub(super) fn aborted(id: &BaseId) -> Bytes {
     let record = Some(codec::aborted_record(id));
-    StoredOutcome { record, values: Vec::new() }.encode_to_vec().into()
+    StoredOutcome { record, ..StoredOutcome::default() }.encode_to_vec().into()
 }
 
 /// A stored outcome.

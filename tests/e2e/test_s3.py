@@ -1,0 +1,153 @@
+"""The daemon on S3. Needs an aft built with the feature `s3`, as scripts/test does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import aft
+import pytest
+
+from daemon import Daemon, run, until
+from ministack import CREDENTIALS
+from s3 import S3, ours
+from wire import Raw
+
+
+@pytest.fixture(autouse=True)
+def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def bucket(place: Path) -> Iterator[S3]:
+    server = S3(place / "s3")
+    yield server
+    server.kill()
+
+
+def test_transactions_through_the_client_survive_a_kill(
+    bucket: S3, start: Callable[..., Daemon]
+) -> None:
+    daemon = start(*bucket.options)
+    assert f"s3 {bucket.bucket}/aft" in daemon.ready
+    large = bytes(range(256)) * (12 << 10)
+    with aft.Client(daemon.ipc) as client:
+        with client.transaction() as txn:
+            txn.put("a", b"1")
+            txn.put("large", large)
+        with client.transaction() as txn:
+            assert (txn.get("a"), txn.get("large")) == (b"1", large)
+            txn.put("a", b"2")
+    assert daemon.status()["store"]["s3_puts"] > 0
+    daemon.kill()
+    again = start(*bucket.options_without_create)
+    assert again.ready.rstrip().endswith("commits=2")
+    with aft.Client(again.ipc) as client, client.transaction() as txn:
+        assert (txn.get("a"), txn.get("large"), txn.get("none")) == (b"2", large, None)
+
+
+@pytest.mark.parametrize("gossip", [True, False])
+def test_two_sidecars_on_one_bucket(
+    bucket: S3, start: Callable[..., Daemon], gossip: bool, offset: str
+) -> None:
+    offsets = {"one": offset, "two": str(int(offset) + 50)}
+    daemons = {}
+    for name, other in [("one", "two"), ("two", "one")]:
+        peers = ["--peer", f"127.0.0.1:{offsets[other]}"] if gossip else []
+        options = [*bucket.options, "--port-offset", offsets[name], *peers]
+        daemons[name] = start(*options, name=name)
+    keys = [f"k{number}" for number in range(5)]
+    with Raw(daemons["one"].ipc) as one, Raw(daemons["two"].ipc) as two:
+        for number, (writer, reader) in enumerate([(one, two), (two, one)] * 3):
+            wanted: dict[str, bytes | None] = dict.fromkeys(keys, b"%d" % number)
+            writer.write(dict.fromkeys(keys, b"%d" % number))
+            until(lambda reader=reader, wanted=wanted: reader.get(keys) == wanted)  # type: ignore[misc]
+
+
+def test_what_is_superseded_goes_and_can_be_counted(
+    bucket: S3, start: Callable[..., Daemon]
+) -> None:
+    daemon = start(*bucket.options)
+    with aft.Client(daemon.ipc) as client:
+        for number in range(20):
+            with client.transaction() as txn:
+                txn.put("a", b"%d" % number)
+                txn.put("b", b"%d" % number)
+
+        def counted() -> bool:
+            found = run("inspect", "--node", daemon.admin_address, "--json")
+            usage = json.loads(found.stdout)["usage"]
+            return (usage["keys"], usage["versions"], usage["log_entries"]) == (2, 2, 1)
+
+        until(counted, 40)
+    assert daemon.terminate() == 0
+    at_rest = run("inspect", *bucket.options_without_create, "--json")
+    usage = json.loads(at_rest.stdout)["usage"]
+    assert (usage["keys"], usage["superseded"], usage["outcomes"]) == (2, 0, 20)
+    collected = run("gc", "--once", *bucket.options_without_create, "--json")
+    assert collected.returncode == 0, collected.stderr
+    swept = json.loads(collected.stdout)["swept"]
+    assert (swept["versions"], swept["outcomes"]) == (0, 0)
+    again = start(*bucket.options_without_create)
+    assert again.ready.rstrip().endswith("commits=1")
+    with aft.Client(again.ipc) as client, client.transaction() as txn:
+        assert (txn.get("a"), txn.get("b")) == (b"19", b"19")
+
+
+@ours
+def test_a_server_that_goes_away_and_comes_back(bucket: S3, start: Callable[..., Daemon]) -> None:
+    daemon = start(*bucket.options)
+    with aft.Client(daemon.ipc) as client:
+        with client.transaction() as txn:
+            txn.put("k", b"before")
+        bucket.stop()
+        with pytest.raises(aft.AftError), client.transaction() as txn:
+            txn.put("k", b"meanwhile")
+        bucket.start()
+
+        def writes() -> bool:
+            try:
+                with client.transaction() as txn:
+                    txn.put("k", b"after")
+            except aft.AftError:
+                return False
+            return True
+
+        until(writes, 40)
+        with client.transaction() as txn:
+            assert txn.get("k") == b"after"
+
+
+@ours
+def test_a_server_that_comes_late(bucket: S3, launch: Callable[..., Daemon]) -> None:
+    bucket.stop()
+    daemon = launch(*bucket.options)
+    until(lambda: "waiting for S3" in daemon.logged())
+    bucket.start()
+    daemon.wait_until_ready()
+
+
+def test_what_cannot_work_is_said_at_the_start(
+    bucket: S3, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = ["sidecar", "--ipc-dir", str(place / "ipc"), "--admin", "127.0.0.1:0"]
+    missing = run(*where, *bucket.options_without_create)
+    assert missing.returncode == 1
+    assert bucket.bucket in missing.stderr
+    assert "--create" in missing.stderr
+    wrong = run("sidecar", "--check-config", "--s3-bucket", "a b")
+    assert wrong.returncode != 0
+    assert "s3-bucket" in wrong.stderr
+    wrong = run("sidecar", "--check-config", "--s3-endpoint", "localhost:9000")
+    assert wrong.returncode != 0
+    assert "http://" in wrong.stderr
+    for name in CREDENTIALS:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(place))
+    nobody = run(*where, *bucket.options)
+    assert nobody.returncode == 1
+    assert "credentials" in nobody.stderr
