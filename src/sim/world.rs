@@ -265,15 +265,13 @@ impl<'a> World<'a> {
 
     /// The commit of an id, as the store has it.
     pub(super) fn committed(&self, id: &BaseId) -> Option<Arc<Commit>> {
-        let outcome = match self.options.store {
-            StoreKind::Anna => self.sites[0].anna.as_ref().and_then(|anna| anna.outcome(id)),
-            // The store may have collected it since.
-            StoreKind::Conditional => {
-                let mut landed = self.history.landed.iter().rev();
-                let found = landed.find(|landed| landed.commit.version.writer.base() == *id);
-                return found.map(|landed| landed.commit.clone());
-            }
-        };
+        // The store may have collected it since.
+        let mut landed = self.history.landed.iter().rev();
+        let found = landed.find(|landed| landed.commit.version.writer.base() == *id);
+        if let Some(landed) = found {
+            return Some(landed.commit.clone());
+        }
+        let outcome = self.sites[0].anna.as_ref().and_then(|anna| anna.outcome(id));
         match outcome {
             Some(Outcome::Committed(commit)) => Some(commit),
             _ => None,

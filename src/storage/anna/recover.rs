@@ -10,23 +10,21 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::future::try_join_all;
 
 use super::super::StorageError;
 use super::AnnaStore;
+use super::compact::left_before;
+use super::graves::{self, grave};
 use super::kv::KeyValue;
 use super::log::READ_AHEAD;
 use super::names::{self, LogName};
+use super::objects::{delete, raise, raised};
 use super::pack;
 use super::paxos;
 use super::read::{self, Resolved};
-use crate::anna::lattice::Lattice;
-use crate::txn::{AttemptId, Commit, Key, Version};
+use crate::txn::{AttemptId, Commit, Key, Timestamp, Version};
 use crate::wire::{LogBucket, LogEntry, LogState};
-
-/// Greater than any timestamp under which an object of ours is written: nothing comes after it.
-const FOR_GOOD: u64 = u64::MAX >> 1;
 
 /// Commits that are copied before they are written.
 const COPIED_AT_ONCE: usize = 256;
@@ -75,7 +73,8 @@ impl<K: KeyValue> AnnaStore<K> {
                 |key: &Key| is_ahead(commit) || newest.get(key) == Some(&&commit.version);
             let live: Vec<_> =
                 commit.keys.iter().map(|written| &written.key).filter(|k| is_newest(k)).collect();
-            if live.is_empty() {
+            // What is not in a log is not found when its versions are to be deleted.
+            if live.is_empty() && !self.collects {
                 continue;
             }
             if !survivor.is_published {
@@ -96,20 +95,38 @@ impl<K: KeyValue> AnnaStore<K> {
             logs.gone.dedup();
         })
         .await?;
-        let delete = |name: &String| {
-            let nothing = Lattice::Lww { timestamp: FOR_GOOD, value: Bytes::new() };
-            let name = name.clone();
-            async move { self.kv.put(&name, nothing).await }
-        };
-        for some in remains.debris.chunks(64) {
-            try_join_all(some.iter().map(delete)).await?;
+        delete(&*self.kv, &remains.debris).await?;
+        for log in dead {
+            self.take_over_graves(log).await?;
         }
         Ok(remains.late)
     }
 
+    /// Takes over the list of ids that are to be forgotten, part by part.
+    async fn take_over_graves(&self, log: &LogName) -> Result<(), StorageError> {
+        let mut number = raised(&*self.kv, &log.first_graves()).await?;
+        // Each was written before the next one was begun.
+        while let Some(bucket) = graves::bucket(&*self.kv, log, number).await? {
+            self.graves.note(bucket.graves);
+            self.graves.flush(&*self.kv).await?;
+            raise(&*self.kv, &log.first_graves(), number + 1).await?;
+            delete(&*self.kv, &[log.graves(number)]).await?;
+            number += 1;
+        }
+        if number > 0 {
+            delete(&*self.kv, &[log.first_graves()]).await?;
+        }
+        Ok(())
+    }
+
     async fn look_through(&self, log: &LogName, remains: &mut Remains) -> Result<(), StorageError> {
         let (_, about) = read::node_logs(&*self.kv, &log.node).await?;
-        let mut next = about.firsts.get(&log.incarnation).copied().unwrap_or(0);
+        let lost = about.firsts.get(&log.incarnation).copied().unwrap_or(0);
+        let mut next = read::first_of(&*self.kv, log).await?.max(lost);
+        remains.debris.extend(left_before(next).map(|number| log.bucket(number)));
+        if next > 0 {
+            remains.debris.push(log.first());
+        }
         loop {
             let numbers: Vec<_> = (next..next + READ_AHEAD).collect();
             let buckets = numbers.iter().map(|number| read::bucket(&*self.kv, log, *number));
@@ -150,22 +167,28 @@ impl<K: KeyValue> AnnaStore<K> {
         Ok(())
     }
 
-    /// What becomes of an entry. If values of it would be deleted, it is decided first: an outcome that
-    /// lands later must not name them.
+    /// What becomes of an entry. If garbage is collected, or values of it would be deleted, it is decided first:
+    /// an outcome that lands later would be found by nobody, and must not name them.
     async fn resolve_for_good(&self, entry: &LogEntry) -> Result<Resolved, StorageError> {
         let resolved = read::resolve(&self.proposer, entry).await?;
-        if !matches!(resolved, Resolved::Open) || self.orphans(entry).await?.is_empty() {
+        let is_open = matches!(resolved, Resolved::Open);
+        if !is_open || (!self.collects && self.orphans(entry).await?.is_empty()) {
             return Ok(resolved);
         }
-        if let Ok(writer) = AttemptId::parse(&entry.id) {
-            let id = writer.base();
-            self.proposer.propose(&id, &pack::aborted(&id), || ()).await?;
+        let Ok(writer) = AttemptId::parse(&entry.id) else { return Ok(resolved) };
+        let id = writer.base();
+        match self.proposer.propose(&id, &pack::aborted(&id), || ()).await {
+            Ok(_) => {}
+            Err(undecided) if undecided.is_forgotten => return Ok(Resolved::Void),
+            Err(undecided) => return Err(undecided.into()),
         }
+        let at = entry.record.as_ref().and_then(|record| u64::try_from(record.timestamp).ok());
+        self.graves.note(at.map(|at| grave(&id, Timestamp(at))));
         read::resolve(&self.proposer, entry).await
     }
 
     /// The values that an attempt without effect left.
-    async fn orphans(&self, entry: &LogEntry) -> Result<Vec<String>, StorageError> {
+    pub(super) async fn orphans(&self, entry: &LogEntry) -> Result<Vec<String>, StorageError> {
         let Some(record) = &entry.record else { return Ok(Vec::new()) };
         let Ok(writer) = AttemptId::parse(&entry.id) else {
             return Ok(Vec::new());

@@ -73,6 +73,7 @@ async fn open_as(kv: &Arc<Objects>, node: &str, incarnation: &str) -> Arc<AnnaSt
         incarnation: incarnation.into(),
         publication: Publication::default(),
         lands_within: Duration::from_secs(1),
+        ..AnnaOptions::default()
     };
     Arc::new(AnnaStore::open(kv.clone(), options).await.unwrap())
 }
