@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::anna::{Anna, Call};
-use super::history::Landed;
 use super::network::address;
 use super::world::{EPOCH_NS, Happening, World};
 use super::{Flaw, Options, StoreKind, clients};

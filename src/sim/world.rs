@@ -21,7 +21,7 @@ use super::network::Network;
 use super::site::Site;
 use super::storage::{Telling, Watched};
 use super::weather::Weather;
-use super::{Options, Report, StoreKind};
+use super::{Options, Report};
 use crate::node::{Address, Answer, Ask, Event, OpId, Ticket};
 use crate::storage::memory::MemoryStore;
 use crate::txn::{BaseId, Commit, Consistency, Key, Outcome, Version};

@@ -90,6 +90,7 @@ use objects::lww;
 use original::Original;
 use pack::{Found, Place};
 use paxos::{Proposer, Standing, Undecided};
+use sweep::Walk;
 
 /// Objects read at once for one request.
 const READS_AT_ONCE: usize = 256;
@@ -184,8 +185,7 @@ pub struct AnnaStore<K> {
     /// Taken by whoever compacts the log, and by whoever writes down what became of incarnations.
     compacting: Turnstile<()>,
     reporting: Turnstile<()>,
-    /// The part of the log that is swept next.
-    swept_to: AtomicU64,
+    walk: Mutex<Walk>,
     /// Logs of incarnations that are over.
     dead: Mutex<Vec<LogName>>,
     /// One of them was not ended in order, so that writes of its log may be under way.
@@ -222,7 +222,7 @@ impl<K: KeyValue> AnnaStore<K> {
             collects: options.collects,
             compacting: Turnstile::default(),
             reporting: Turnstile::default(),
-            swept_to: AtomicU64::new(0),
+            walk: Mutex::default(),
             dead: Mutex::new(Vec::new()),
             kv,
             ids: Ids::default(),
@@ -489,6 +489,11 @@ impl<K: KeyValue> Storage for AnnaStore<K> {
     // What is alive in old parts of the log is entered again.
     fn log_is_in_order(&self) -> bool {
         false
+    }
+
+    // The same; and what is dead goes with the part of the log in which it is.
+    fn log_tells_again(&self) -> bool {
+        true
     }
 
     fn collects_garbage(&self) -> bool {

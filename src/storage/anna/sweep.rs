@@ -1,11 +1,14 @@
 //! Looking for garbage that was missed.
 //!
 //! All that is alive stands in the log of some incarnation that lives, which walks through its own: that is
-//! how nodes share the work here. An entry that the head of a key supersedes gives the garbage; one that is
-//! newer than the head becomes it, for whoever comes by after this one.
+//! how nodes share the work here. An entry that the head of a key supersedes is garbage; one that is newer than
+//! the head becomes it, for whoever comes by after this one.
+//!
+//! A head that is too young to have superseded anything hides older ones that have. So of keys that have such
+//! a head it is remembered, from one walk to the next, what else was seen of them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::super::{Garbage, StorageError, Superseded, Sweep, Swept, remains};
 use super::kv::KeyValue;
@@ -15,21 +18,69 @@ use super::{AnnaStore, heads, some_at_once};
 use crate::txn::{BaseId, Commit, Key, Timestamp, Version};
 use crate::wire::{Grave, LogEntry, LogState};
 
+/// Keys of which something is remembered, at most. What is left out waits for another walk.
+const KEYS_MAX: usize = 100_000;
+
+/// How far a walk is.
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    /// The part of the log that is next.
+    next: u64,
+    /// What was seen of keys that have a superseded version, in this walk and in the one before.
+    seen: HashMap<Key, Seen>,
+    before: HashMap<Key, Seen>,
+}
+
+/// What was seen of a key.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    /// The newest version that is old enough to have superseded others.
+    old: Option<Version>,
+    /// One that will be.
+    young: Option<Version>,
+}
+
+impl Walk {
+    /// Notes a version and the head that supersedes it. Answers whether the version is garbage.
+    fn is_garbage(&mut self, key: &Key, version: &Version, head: Version, old: Timestamp) -> bool {
+        if self.seen.len() >= KEYS_MAX && !self.seen.contains_key(key) {
+            return head.timestamp < old;
+        }
+        let seen = self.seen.entry(key.clone());
+        let seen = seen.or_insert_with(|| self.before.get(key).cloned().unwrap_or_default());
+        let mut known = vec![version.clone(), head];
+        known.extend(seen.young.take());
+        for one in known {
+            if one.timestamp < old {
+                seen.old = seen.old.take().max(Some(one));
+            } else {
+                seen.young = Some(one);
+            }
+        }
+        seen.old.as_ref() > Some(version)
+    }
+}
+
 impl<K: KeyValue> AnnaStore<K> {
     /// Goes through a further part of the own log, and at its end through the ids that are to be forgotten.
     pub(super) async fn sweep_own(&self, sweep: &Sweep) -> Result<Swept, StorageError> {
         let mut swept = Swept::default();
         let entries_max = u64::try_from(sweep.entries_max).unwrap_or(u64::MAX);
-        let mut next = self.swept_to.load(Ordering::Relaxed).max(self.log.first());
-        while next <= self.log.current() {
+        loop {
+            let next = self.walk.lock().next.max(self.log.first());
+            if next > self.log.current() {
+                break;
+            }
             if swept.looked_at >= entries_max {
-                self.swept_to.store(next, Ordering::Relaxed);
                 return Ok(swept);
             }
             self.sweep_bucket(next, sweep, &mut swept).await?;
-            next += 1;
+            self.walk.lock().next = next + 1;
         }
-        self.swept_to.store(0, Ordering::Relaxed);
+        {
+            let walk = &mut *self.walk.lock();
+            (walk.next, walk.before) = (0, std::mem::take(&mut walk.seen));
+        }
         self.compact().await?;
         swept.outcomes = self.forget_old(sweep.outcomes_before).await?;
         swept.end = true;
@@ -94,11 +145,15 @@ impl<K: KeyValue> AnnaStore<K> {
         let found = some_at_once(found.collect()).await?;
         let (mut superseded, mut newest) = (Vec::new(), Vec::new());
         for (written, head) in commit.keys.iter().zip(found) {
-            let by = |head: &Version| *head > commit.version && head.timestamp < before;
+            let key = &written.key;
             match head.map(|head| head.version) {
-                Some(head) if by(&head) => superseded.push(written.key.clone()),
-                Some(head) if head >= commit.version => {}
-                _ => newest.push(written.key.clone()),
+                Some(head) if head > commit.version => {
+                    if self.walk.lock().is_garbage(key, &commit.version, head, before) {
+                        superseded.push(key.clone());
+                    }
+                }
+                Some(head) if head == commit.version => {}
+                _ => newest.push(key.clone()),
             }
         }
         Ok((superseded, newest))

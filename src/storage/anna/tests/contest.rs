@@ -239,9 +239,10 @@ struct Contest {
     refused: BTreeSet<AttemptId>,
     /// How each id ended; of a commit what remains when it is collected.
     decided: BTreeMap<BaseId, Outcome>,
-    /// Ids of which something may be gone, and those of which all may be.
+    /// Ids of which something may be gone.
     collected: BTreeSet<BaseId>,
-    forgotten: BTreeSet<BaseId>,
+    /// All that was collected by now, or aborted, may be forgotten.
+    forgets: bool,
     /// What went wrong.
     broken: Option<String>,
 }
@@ -272,7 +273,7 @@ impl Contest {
             refused: BTreeSet::new(),
             decided: BTreeMap::new(),
             collected: BTreeSet::new(),
-            forgotten: BTreeSet::new(),
+            forgets: false,
             broken: None,
             rng,
         };
@@ -349,7 +350,7 @@ impl Contest {
         }
         // Now and then an earlier one.
         let id = if self.rng.u8(0..8) == 0 { self.rng.usize(newest..IDS) } else { newest };
-        let base = BaseId::parse(&format!("id-{id}")).unwrap();
+        let base = BaseId::parse(&name_of(id)).unwrap();
         let store = self.processes[number].store.clone();
         match self.rng.u8(0..14) {
             12 => self.collect(number, &base),
@@ -385,7 +386,7 @@ impl Contest {
         let is_first = makes && self.begun.insert(id);
         self.attempts += 1;
         let name =
-            if is_first { format!("id-{id}") } else { format!("id-{id}.{:x}", self.attempts) };
+            if is_first { name_of(id) } else { format!("{}.{:x}", name_of(id), self.attempts) };
         // Some values stand apart.
         let bytes = if self.rng.bool() { 1 } else { 40_000 };
         let value = Bytes::from(format!("{name} ").repeat(bytes / 6 + 1));
@@ -421,10 +422,7 @@ impl Contest {
 
     /// Nobody may ask any more for what was collected before now, or aborted.
     fn forget(&mut self, number: usize) {
-        let is_aborted = |(_, outcome): &(&BaseId, &Outcome)| **outcome == Outcome::Aborted;
-        let aborted = self.decided.iter().filter(is_aborted).map(|(id, _)| id.clone());
-        self.forgotten.extend(aborted);
-        self.forgotten.extend(self.collected.iter().cloned());
+        self.forgets = true;
         let store = self.processes[number].store.clone();
         let sweep = Sweep {
             superseded_before: Timestamp(0),
@@ -437,6 +435,11 @@ impl Contest {
             let _ = store.sweep(&sweep).await;
             Answer::Collected
         });
+    }
+
+    fn may_be_forgotten(&self, id: &BaseId) -> bool {
+        let is_aborted = self.decided.get(id) == Some(&Outcome::Aborted);
+        self.forgets && (is_aborted || self.collected.contains(id))
     }
 
     fn ask_for_values(&self, number: usize, base: &BaseId) {
@@ -490,7 +493,7 @@ impl Contest {
             Answer::Settle(id, Ok(outcome)) | Answer::Outcome(id, _, Ok(Some(outcome))) => {
                 self.decides(&id, outcome);
             }
-            Answer::Outcome(id, true, Ok(None)) if !self.forgotten.contains(&id) => {
+            Answer::Outcome(id, true, Ok(None)) if !self.may_be_forgotten(&id) => {
                 self.breaks(format!("{id} is open again"));
             }
             Answer::Values(batch, Ok(values)) => self.check_values(&batch, &values),
@@ -546,7 +549,7 @@ impl Contest {
         for (id, outcome) in &told {
             let found = self.calmly(store.outcome(id)).unwrap();
             let is_told = |found: &Outcome| remains_of(found) == *outcome;
-            if !found.as_ref().map_or(self.forgotten.contains(id), is_told) {
+            if !found.as_ref().map_or(self.may_be_forgotten(id), is_told) {
                 self.breaks(format!("{id}: {outcome:?} was told, {found:?} is there"));
             }
             if let Outcome::Committed(commit) = outcome
@@ -570,6 +573,11 @@ fn remains_of(outcome: &Outcome) -> Outcome {
         Outcome::Committed(commit) => remains::of(commit),
         Outcome::Aborted => Outcome::Aborted,
     }
+}
+
+/// An id that tells when it was made.
+fn name_of(id: usize) -> String {
+    format!("01995000-0000-7000-8000-{id:012x}")
 }
 
 fn wanted(batch: &CommitBatch) -> Vec<(Key, Version)> {
