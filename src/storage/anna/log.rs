@@ -192,8 +192,7 @@ impl Log {
     /// Those of a bucket's entries that are alive.
     pub(super) fn alive(&self, number: u64, entries: Vec<LogEntry>) -> Vec<LogEntry> {
         let state = self.state.lock();
-        let is_alive = |entry: &LogEntry| state.alive.get(&hash(&entry.id)) == Some(&number);
-        entries.into_iter().filter(is_alive).collect()
+        entries.into_iter().filter(|entry| state.is_alive(number, entry)).collect()
     }
 
     /// A bucket as it is in memory, if it is.
@@ -245,7 +244,7 @@ impl Log {
         };
         let mut void = Vec::new();
         for entry in entries {
-            if state.alive.get(&hash(&entry.id)) != Some(&number) {
+            if !state.is_alive(number, &entry) {
                 if entry.state() == LogState::Void {
                     void.push(entry);
                 }
@@ -347,6 +346,12 @@ impl Log {
 }
 
 impl State {
+    /// A commit that was refused once, and sent again, has an entry that is void beside the one that counts.
+    fn is_alive(&self, number: u64, entry: &LogEntry) -> bool {
+        let is_here = self.alive.get(&hash(&entry.id)) == Some(&number);
+        is_here && entry.state() != LogState::Void
+    }
+
     /// Adds an entry to the bucket that is being filled. Answers where it is.
     fn append(&mut self, entry: LogEntry, bucket_entries: usize) -> (Slot, usize) {
         let number = self.current;

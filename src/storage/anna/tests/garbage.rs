@@ -191,6 +191,20 @@ async fn a_collector_that_dies_in_the_middle_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_commit_that_was_refused_before_stays_in_the_log() {
+    let kv = Arc::new(Objects::default());
+    let store = open_small(&kv, "1").await;
+    let stays = batch("stays", 1, &[("stays", Bytes::from_static(b"v"))]);
+    *kv.refused.lock() = Some("aft~o~");
+    store.commit(stays.clone()).await.unwrap_err();
+    *kv.refused.lock() = None;
+    store.commit(stays.clone()).await.unwrap();
+    overwrite(&store, 1, 100).await;
+    assert!(store.log.first() > 0, "the log was compacted");
+    assert_readable(&store, &[stays]).await;
+}
+
+#[tokio::test]
 async fn what_nobody_collected_is_found_in_two_walks() {
     let kv = Arc::new(Objects::default());
     let [store, other] = [open_small(&kv, "1").await, open_as(&kv, "other", "1").await];
