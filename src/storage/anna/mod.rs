@@ -17,7 +17,8 @@
 //!   found again by looking. What was missed is found by walking through the own log (`sweep.rs`).
 //! - **Plain names** (`plain.rs`) hold the newest committed value of each key, for others to read.
 //!
-//! A later incarnation clears up behind the earlier ones (`recover.rs`). What the original AFT left is read
+//! A later incarnation clears up behind the earlier ones (`recover.rs`), and other nodes behind those that do
+//! not come back (`adopt.rs`). What the original AFT left is read
 //! where it stands (`original.rs`).
 //!
 //! | name | object |
@@ -36,6 +37,7 @@
 //! | `aft~a~<node>` | which incarnation of a node lives |
 //! | a user key | its newest committed value (`KeyValuePair`), or what others wrote |
 
+mod adopt;
 mod compact;
 mod connection;
 mod graves;
@@ -81,6 +83,7 @@ use super::{
 use crate::anna::lattice::Lattice;
 use crate::txn::{BaseId, Commit, Key, Outcome, Timestamp, Version};
 use crate::wire::{LogState, NodeLogs};
+use adopt::Sightings;
 use graves::{Graves, grave};
 use ids::{Ids, Known};
 use lease::Lease;
@@ -186,6 +189,9 @@ pub struct AnnaStore<K> {
     compacting: Turnstile<()>,
     reporting: Turnstile<()>,
     walk: Mutex<Walk>,
+    /// How often the logs of others were read to their end, and what was seen of them.
+    followed: AtomicU64,
+    sightings: Mutex<Sightings>,
     /// Logs of incarnations that are over.
     dead: Mutex<Vec<LogName>>,
     /// One of them was not ended in order, so that writes of its log may be under way.
@@ -223,6 +229,8 @@ impl<K: KeyValue> AnnaStore<K> {
             compacting: Turnstile::default(),
             reporting: Turnstile::default(),
             walk: Mutex::default(),
+            followed: AtomicU64::new(0),
+            sightings: Mutex::default(),
             dead: Mutex::new(Vec::new()),
             kv,
             ids: Ids::default(),
@@ -483,7 +491,9 @@ impl<K: KeyValue> Storage for AnnaStore<K> {
         scope: LogScope,
     ) -> Result<LogPage, StorageError> {
         let skip = (scope == LogScope::Others).then_some(&self.log.name);
-        read::commits_since(&self.proposer, position, skip).await
+        let page = read::commits_since(&self.proposer, position, skip).await?;
+        self.followed.fetch_add(u64::from(page.end), Ordering::Relaxed);
+        Ok(page)
     }
 
     // What is alive in old parts of the log is entered again.

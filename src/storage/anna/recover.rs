@@ -37,13 +37,13 @@ struct Survivor {
 
 /// What a log left behind.
 #[derive(Default)]
-struct Remains {
+pub(super) struct Remains {
     survivors: Vec<Survivor>,
     seen: HashSet<Version>,
     /// Those of the survivors that were left open.
     late: Vec<Arc<Commit>>,
     /// Objects to delete.
-    debris: Vec<String>,
+    pub(super) debris: Vec<String>,
 }
 
 impl<K: KeyValue> AnnaStore<K> {
@@ -58,6 +58,29 @@ impl<K: KeyValue> AnnaStore<K> {
         for log in dead {
             self.look_through(log, &mut remains).await?;
         }
+        self.enter_survivors(&remains, wall_ns).await?;
+        let is_dead = |one: &String| dead.iter().any(|log| log.incarnation == *one);
+        self.report(|logs| {
+            logs.ended.retain(|one| !is_dead(one));
+            logs.firsts.retain(|one, _| !is_dead(one));
+            logs.gone.extend(dead.iter().map(|log| log.incarnation.clone()));
+            logs.gone.sort();
+            logs.gone.dedup();
+        })
+        .await?;
+        delete(&*self.kv, &remains.debris).await?;
+        for log in dead {
+            self.take_over_graves(log).await?;
+        }
+        Ok(remains.late)
+    }
+
+    /// Copies what is alive into the own log.
+    pub(super) async fn enter_survivors(
+        &self,
+        remains: &Remains,
+        wall_ns: u64,
+    ) -> Result<(), StorageError> {
         let mut newest: HashMap<&Key, &Version> = HashMap::new();
         // What is ahead of the clock cannot be read everywhere yet, so that what it overwrote is needed.
         let is_ahead = |commit: &Commit| commit.version.timestamp.0 > wall_ns;
@@ -85,21 +108,7 @@ impl<K: KeyValue> AnnaStore<K> {
                 self.log.flush_all(&*self.kv).await?;
             }
         }
-        self.log.flush_all(&*self.kv).await?;
-        let is_dead = |one: &String| dead.iter().any(|log| log.incarnation == *one);
-        self.report(|logs| {
-            logs.ended.retain(|one| !is_dead(one));
-            logs.firsts.retain(|one, _| !is_dead(one));
-            logs.gone.extend(dead.iter().map(|log| log.incarnation.clone()));
-            logs.gone.sort();
-            logs.gone.dedup();
-        })
-        .await?;
-        delete(&*self.kv, &remains.debris).await?;
-        for log in dead {
-            self.take_over_graves(log).await?;
-        }
-        Ok(remains.late)
+        self.log.flush_all(&*self.kv).await
     }
 
     /// Takes over the list of ids that are to be forgotten, part by part.
@@ -143,7 +152,12 @@ impl<K: KeyValue> AnnaStore<K> {
         }
     }
 
-    async fn sort_out(&self, bucket: LogBucket, remains: &mut Remains) -> Result<(), StorageError> {
+    /// Finds out what became of the entries of a part of a log, for good.
+    pub(super) async fn sort_out(
+        &self,
+        bucket: LogBucket,
+        remains: &mut Remains,
+    ) -> Result<(), StorageError> {
         let resolved = bucket.entries.iter().map(|entry| self.resolve_for_good(entry));
         let resolved = try_join_all(resolved).await?;
         for (entry, resolved) in bucket.entries.iter().zip(resolved) {

@@ -82,6 +82,7 @@ impl<K: KeyValue> AnnaStore<K> {
             (walk.next, walk.before) = (0, std::mem::take(&mut walk.seen));
         }
         self.compact().await?;
+        self.adopt(sweep).await?;
         swept.outcomes = self.forget_old(sweep.outcomes_before).await?;
         swept.end = true;
         Ok(swept)

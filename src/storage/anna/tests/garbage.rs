@@ -229,6 +229,42 @@ async fn what_nobody_collected_is_found_in_two_walks() {
 }
 
 #[tokio::test]
+async fn the_log_of_a_node_that_does_not_come_back_is_taken_over_but_for_its_end() {
+    let kv = Arc::new(Objects::default());
+    let gone = open_small(&kv, "1").await;
+    gone.tend().await.unwrap();
+    let newest = overwrite(&gone, 10, 101).await;
+    let other = open_as(&kv, "other", "1").await;
+    let last = batch("last", 1_000, &[("last", Bytes::from_static(b"v"))]);
+    for walk in 0..3 {
+        if walk == 1 {
+            // It lives.
+            gone.tend().await.unwrap();
+        }
+        let before = objects(&kv, "aft~l~127.0.0.1").len();
+        follow(&other).await;
+        follow(&other).await;
+        other.sweep(&sweep(5, 5)).await.unwrap();
+        let after = objects(&kv, "aft~l~127.0.0.1").len();
+        if walk < 2 {
+            assert_eq!(after, before, "walk {walk}");
+        } else {
+            assert!(before > 2 && after <= 1, "{after} of {before} parts are left");
+        }
+    }
+    assert_readable(&other, &newest).await;
+    // It was only slow.
+    gone.commit(last.clone()).await.unwrap();
+    overwrite_from(&gone, 2_000, 100).await;
+    assert!(log(&other).await.contains(&last.commit));
+    assert_readable(&gone, &newest).await;
+}
+
+async fn follow(store: &AnnaStore<Objects>) {
+    store.commits_since(&LogPosition::default(), LogScope::Others).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_id_that_was_forgotten_is_refused_to_all_who_come_late() {
     let kv = Arc::new(Objects::default());
     let store = open_small(&kv, "1").await;
