@@ -59,6 +59,8 @@ pub(crate) fn open_to_read(
         incarnation: String::new(),
         publication: Publication::default(),
         lands_within: Duration::ZERO,
+        // What somebody of whom nobody knows writes down would be found by nobody.
+        collects: false,
         ..AnnaOptions::default()
     };
     Ok(AnnaStore::open_to_read(Arc::new(Connection::new(client, Acks::Any)), options))

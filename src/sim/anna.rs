@@ -40,6 +40,7 @@ pub(super) enum Ended {
     Asked(OpId, StoreResult),
     Followed(Result<LogPage, StorageError>),
     ClearedUp(Result<Vec<Arc<Commit>>, StorageError>),
+    Tended,
 }
 
 type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
@@ -219,9 +220,15 @@ impl Anna {
         self.is_at_end
     }
 
-    /// Looks for commits of others.
+    /// Looks for commits of others, and keeps house.
     pub(super) fn follow(&mut self) {
         let Some(store) = self.store.clone() else { return };
+        let tended = store.clone();
+        self.running.push(Box::pin(async move {
+            // It is done again.
+            let _ = tended.tend().await;
+            Ended::Tended
+        }));
         let from = self.followed.clone();
         self.running.push(Box::pin(async move {
             Ended::Followed(store.commits_since(&from, LogScope::Others).await)
@@ -326,6 +333,11 @@ impl Anna {
 /// Whether a proposer looks if it was preempted.
 pub(super) fn reads_promise(call: &Call) -> bool {
     matches!(call, Call::Get(name) if storage::anna::is_promise(name))
+}
+
+/// Whether a key's newest version is written down.
+pub(super) fn writes_head(call: &Call) -> bool {
+    matches!(call, Call::Put(name, _) if storage::anna::is_head(name))
 }
 
 /// The id whose outcome an object of this name is.

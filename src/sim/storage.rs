@@ -194,6 +194,7 @@ impl World<'_> {
                 }
                 self.after(pause, Happening::Follow { site, life });
             }
+            Ended::Tended => {}
             Ended::ClearedUp(Ok(commits)) => self.after(Duration::ZERO, learned(commits)),
             Ended::ClearedUp(Err(_)) => {
                 self.after(FOLLOWED_EACH, Happening::ClearUp { site, life });
@@ -262,7 +263,8 @@ impl World<'_> {
         let id = anna::outcome_id(&call);
         let forget = self.options.flaw == Some(Flaw::Forgetful) && self.rng.u32(0..20) == 0;
         let blind = self.options.flaw == Some(Flaw::Trusting) && anna::reads_promise(&call);
-        let found = if forget || blind { None } else { anna.apply(call) };
+        let headless = self.options.flaw == Some(Flaw::Headless) && anna::writes_head(&call);
+        let found = if forget || blind || headless { None } else { anna.apply(call) };
         if let Some(commit) = id.and_then(|id| self.committed(&id)) {
             self.land_on_anna(commit);
         }

@@ -73,7 +73,7 @@ use tokio::sync::Mutex as Turnstile;
 pub use connection::Connection;
 pub use kv::KeyValue;
 pub use names::RESERVED;
-pub(crate) use names::{is_promise, outcome_id};
+pub(crate) use names::{is_head, is_promise, outcome_id};
 pub use plain::Publication;
 
 use super::{

@@ -44,6 +44,11 @@ pub(crate) fn is_promise(name: &str) -> bool {
     name.starts_with(PROMISE)
 }
 
+/// Whether it is the name of a head.
+pub(crate) fn is_head(name: &str) -> bool {
+    name.starts_with(HEAD)
+}
+
 /// A value that is too large to stand in the outcome.
 pub(super) fn apart(writer: &AttemptId, position: u32) -> String {
     format!("aft~v~{writer}~{position}")
