@@ -111,6 +111,19 @@ fn a_store_that_forgets_is_caught() {
 }
 
 #[test]
+fn newest_versions_that_are_lost_are_caught() {
+    let options = Options { flaw: Some(Flaw::Headless), ..on_anna() };
+    assert_caught("nothing lost", |seed| sim::run(seed, &options, &read_atomic));
+}
+
+#[test]
+fn garbage_that_stays_on_anna_is_caught() {
+    let flaw = Some(Flaw::Hoarding);
+    let options = Options { nodes: 4, dag: true, flaw, ..on_anna() };
+    assert_caught("garbage is collected", |seed| sim::run(seed, &options, &read_atomic));
+}
+
+#[test]
 fn a_transaction_that_forgets_what_it_read_elsewhere_is_caught() {
     assert_flaw_is_caught(Flaw::Amnesic, "repeatable reads");
     assert_flaw_is_caught(Flaw::Amnesic, "no fractured reads");

@@ -56,6 +56,7 @@ impl Anna {
             incarnation: incarnation.to_string(),
             publication: Publication::default(),
             lands_within: Duration::from_secs(1),
+            ..AnnaOptions::default()
         };
         let kv = Arc::new(Connection::new(client, acks));
         Arc::new(AnnaStore::open(kv, options).await.expect("the store opens"))

@@ -90,6 +90,7 @@ impl Place {
             incarnation: incarnation.to_string(),
             publication: Publication::default(),
             lands_within: Duration::from_secs(10),
+            ..StoreOptions::default()
         };
         Ok(Arc::new(AnnaStore::open(Arc::new(kv), options).await?))
     }

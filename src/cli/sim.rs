@@ -69,6 +69,8 @@ enum Canary {
     NoUpperCheck,
     /// Anna forgets some writes that it acknowledged
     Forgetful,
+    /// Anna forgets which version of a key is the newest
+    Headless,
     /// A transaction that goes on at another node loses what it has read
     Amnesic,
     /// What was read in two branches is not compared when they are merged
@@ -175,6 +177,7 @@ fn flaw(canary: Canary) -> Option<Flaw> {
     match canary {
         Canary::NoLowerBound | Canary::NoUpperCheck => None,
         Canary::Forgetful => Some(Flaw::Forgetful),
+        Canary::Headless => Some(Flaw::Headless),
         Canary::Amnesic => Some(Flaw::Amnesic),
         Canary::Credulous => Some(Flaw::Credulous),
         Canary::Boastful => Some(Flaw::Boastful),

@@ -4,7 +4,8 @@
 //! A *cut* is the list of keys of which something is superseded at one moment. When the [grace
 //! period](super::grace) that begins with it is over, no transaction can need those versions, and they are
 //! dropped from the index, a bounded number at a time. Each commit's versions are deleted from the store by
-//! one of the live nodes, which is found by hashing. What is missed (nodes may differ in who is live, or die)
+//! one of the live nodes: the one that committed it, in whose log it may stand, or if that does not live one
+//! that is found by hashing. What is missed (nodes may differ in who is live, or die)
 //! is found by sweeping.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use super::grace::Waiting;
 use super::ops::Purpose;
+use super::peer::Address;
 use super::{Ask, Node, Timer, Turn};
 use crate::storage::{Garbage, Share, Superseded, Swept};
 use crate::txn::{Commit, Key, Timestamp, Version};
@@ -163,9 +165,12 @@ impl Node {
                 newest.insert(key.clone(), by.clone());
             }
         }
-        let share = self.share(turn);
-        let superseded =
-            dropped.into_values().filter(|(c, _)| share.has(c.version.writer.as_str()));
+        let (live, share) = (self.live(turn), self.share(turn));
+        let is_mine = |commit: &Commit| match live.contains(&commit.replica) {
+            true => commit.replica == self.config.address,
+            false => share.has(commit.version.writer.as_str()),
+        };
+        let superseded = dropped.into_values().filter(|(commit, _)| is_mine(commit));
         let superseded = superseded.map(|(commit, keys)| {
             let is_last = !self.index.may_have(&commit);
             Superseded { commit, keys, is_last }
@@ -218,10 +223,16 @@ impl Node {
         }
     }
 
-    /// Which part of the garbage this node deletes.
-    fn share(&self, turn: &Turn<'_>) -> Share {
+    /// The nodes that live, this one among them.
+    fn live(&self, turn: &Turn<'_>) -> BTreeSet<Address> {
         let mut live = self.gossip.members_live(turn.now.elapsed, self.config.gossip_each);
         live.insert(self.config.address.clone());
+        live
+    }
+
+    /// Which part of the store this node sweeps, and of the garbage of nodes that do not live.
+    fn share(&self, turn: &Turn<'_>) -> Share {
+        let live = self.live(turn);
         let part = live.iter().position(|node| *node == self.config.address).unwrap_or_default();
         let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Share { part: small(part), of: small(live.len()) }

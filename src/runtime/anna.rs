@@ -59,6 +59,9 @@ pub(crate) fn open_to_read(
         incarnation: String::new(),
         publication: Publication::default(),
         lands_within: Duration::ZERO,
+        // What somebody of whom nobody knows writes down would be found by nobody.
+        collects: false,
+        ..AnnaOptions::default()
     };
     Ok(AnnaStore::open_to_read(Arc::new(Connection::new(client, Acks::Any)), options))
 }
@@ -86,7 +89,9 @@ pub(super) async fn open(settings: &Settings) -> Result<AnnaStore<Connection>, A
         host: settings.ip.to_string(),
         incarnation,
         publication: Publication { except: unpublished.map(str::to_owned).collect() },
+        collects: settings.collect_garbage,
         lands_within: Duration::from_secs_f64(settings.anna_lands_within),
+        ..AnnaOptions::default()
     };
     let clock = Clock::start();
     loop {

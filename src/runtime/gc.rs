@@ -30,9 +30,10 @@ pub enum GcError {
     /// Opening the store.
     #[error(transparent)]
     Rest(#[from] RestError),
-    /// It keeps everything.
+    /// Others than sidecars cannot.
     #[error(
-        "this store keeps everything: it cannot be looked through, so nothing can be collected"
+        "this store is looked through by its sidecars only, each of which goes through what it has written itself: \
+         nothing is left to do for others"
     )]
     Hoards,
     /// It does not do what was asked.

@@ -15,13 +15,15 @@ use parking_lot::Mutex;
 
 use crate::anna::lattice::Lattice;
 use crate::node::{Ask, OpId, StoreResult};
-use crate::storage::anna::{AnnaOptions, AnnaStore, KeyValue, Publication, stored_outcome};
-use crate::storage::{LogPage, LogPosition, LogScope, PlainValue, Storage, StorageError};
+use crate::storage::anna::{AnnaOptions, AnnaStore, KeyValue, stored_outcome, stored_values};
+use crate::storage::{LogPage, LogPosition, LogScope, PlainValue, Storage, StorageError, Usage};
 use crate::txn::{BaseId, Commit, Key, Outcome, Version};
 use crate::{asking, storage};
 
 /// What the backend is told of how long writes of the dead land. Some land later.
 pub(super) const LANDS_WITHIN: Duration = Duration::from_secs(6);
+/// So few that parts of a log come and go.
+pub(super) const BUCKET_ENTRIES: usize = 4;
 
 /// One call of an object.
 #[derive(Debug, Clone)]
@@ -38,6 +40,7 @@ pub(super) enum Ended {
     Asked(OpId, StoreResult),
     Followed(Result<LogPage, StorageError>),
     ClearedUp(Result<Vec<Arc<Commit>>, StorageError>),
+    Tended,
 }
 
 type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
@@ -45,11 +48,14 @@ type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
 /// One node's way to the simulated store, and what runs against it.
 pub(super) struct Anna {
     node: String,
+    collects: bool,
     objects: Arc<Objects>,
     store: Option<Arc<AnnaStore<Handle>>>,
     running: Vec<Running>,
     /// How far the logs of others were followed.
     followed: LogPosition,
+    /// They were followed to their end.
+    is_at_end: bool,
 }
 
 /// The objects, which all nodes share.
@@ -153,13 +159,15 @@ fn is_nothing(lattice: &Lattice) -> bool {
 }
 
 impl Anna {
-    pub(super) fn new(objects: &Arc<Objects>, node: &str) -> Self {
+    pub(super) fn new(objects: &Arc<Objects>, node: &str, collects: bool) -> Self {
         Self {
             node: node.to_owned(),
+            collects,
             objects: objects.clone(),
             store: None,
             running: Vec::new(),
             followed: LogPosition::default(),
+            is_at_end: true,
         }
     }
 
@@ -170,15 +178,17 @@ impl Anna {
             node: self.node.clone(),
             host: self.node.clone(),
             incarnation: incarnation.to_string(),
-            publication: Publication::default(),
             lands_within: LANDS_WITHIN,
+            collects: self.collects,
+            bucket_entries: BUCKET_ENTRIES,
+            ..AnnaOptions::default()
         };
         let handle = Arc::new(Handle(self.objects.clone()));
         let store = self.at_once(AnnaStore::open(handle, options));
         let Ok(store) = store else { return (Vec::new(), None) };
         let store = Arc::new(store);
         self.store = Some(store.clone());
-        self.followed = LogPosition::default();
+        (self.followed, self.is_at_end) = (LogPosition::default(), true);
         let commits = self.at_once(async {
             let (mut commits, mut position) = (Vec::new(), LogPosition::default());
             while let Ok(page) = store.commits_since(&position, LogScope::All).await {
@@ -205,17 +215,28 @@ impl Anna {
         self.running.push(Box::pin(async move { Ended::Asked(op, answer.await) }));
     }
 
-    /// Looks for commits of others.
+    /// Whether a look for commits of others would be the first part of one.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.is_at_end
+    }
+
+    /// Looks for commits of others, and keeps house.
     pub(super) fn follow(&mut self) {
         let Some(store) = self.store.clone() else { return };
+        let tended = store.clone();
+        self.running.push(Box::pin(async move {
+            // It is done again.
+            let _ = tended.tend().await;
+            Ended::Tended
+        }));
         let from = self.followed.clone();
         self.running.push(Box::pin(async move {
             Ended::Followed(store.commits_since(&from, LogScope::Others).await)
         }));
     }
 
-    pub(super) fn followed_to(&mut self, position: LogPosition) {
-        self.followed = position;
+    pub(super) fn followed_to(&mut self, position: LogPosition, is_at_end: bool) {
+        (self.followed, self.is_at_end) = (position, is_at_end);
     }
 
     pub(super) fn clear_up(&mut self, wall_ns: u64) {
@@ -266,10 +287,22 @@ impl Anna {
         stored_outcome(id, find)
     }
 
+    /// The values of a commit, as they stand.
+    pub(super) fn values(&self, commit: &Commit) -> Vec<Option<bytes::Bytes>> {
+        let state = self.objects.0.lock();
+        stored_values(commit, |name| state.map.get(name).cloned())
+    }
+
     /// Values of versions, as they stand.
-    pub(super) fn versions(&mut self, wanted: &[(Key, Version)]) -> Vec<Option<bytes::Bytes>> {
+    pub(super) fn versions(&self, wanted: &[(Key, Version)]) -> Vec<Option<bytes::Bytes>> {
         let Some(store) = self.store.clone() else { return vec![None; wanted.len()] };
         self.at_once(async { store.versions(wanted).await }).unwrap_or_default()
+    }
+
+    /// What the logs lead to.
+    pub(super) fn usage(&self) -> Usage {
+        let Some(store) = self.store.clone() else { return Usage::default() };
+        self.at_once(async { store.usage().await }).unwrap_or_default()
     }
 
     /// What stands under plain names.
@@ -300,6 +333,11 @@ impl Anna {
 /// Whether a proposer looks if it was preempted.
 pub(super) fn reads_promise(call: &Call) -> bool {
     matches!(call, Call::Get(name) if storage::anna::is_promise(name))
+}
+
+/// Whether a key's newest version is written down.
+pub(super) fn writes_head(call: &Call) -> bool {
+    matches!(call, Call::Put(name, _) if storage::anna::is_head(name))
 }
 
 /// The id whose outcome an object of this name is.

@@ -114,11 +114,6 @@ pub struct Landed {
 }
 
 impl Landed {
-    /// A commit that becomes durable now. Its values are looked up in the end.
-    pub fn at(at: Duration, commit: Arc<Commit>) -> Self {
-        Self { commit, at, values: Vec::new() }
-    }
-
     /// A commit that becomes durable now, with these values.
     pub fn with(at: Duration, commit: Arc<Commit>, values: Vec<Option<Value>>) -> Self {
         Self { commit, at, values }

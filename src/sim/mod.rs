@@ -62,6 +62,8 @@ pub enum Flaw {
     Trusting,
     /// Anna does not keep some of the writes that it acknowledges.
     Forgetful,
+    /// Anna does not keep which version of a key is the newest.
+    Headless,
     /// A transaction that goes on at another node loses what it has read.
     Amnesic,
     /// What was read in two branches is not compared when they are merged.

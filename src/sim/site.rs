@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::anna::{Anna, Call};
-use super::history::Landed;
 use super::network::address;
 use super::world::{EPOCH_NS, Happening, World};
 use super::{Flaw, Options, StoreKind, clients};
@@ -76,7 +75,7 @@ impl Site {
         let site = |number| Self {
             address: address(number),
             node: None,
-            anna: on_anna.then(|| Anna::new(&objects, &address(number))),
+            anna: on_anna.then(|| Anna::new(&objects, &address(number), options.garbage)),
             life: 0,
             clock: WallClock::default(),
             open: BTreeMap::new(),
@@ -133,7 +132,7 @@ impl World<'_> {
             // So small that versions have to be fetched, and outcomes asked for.
             cache_bytes_max: if small { 500 } else { 1 << 20 },
             ended_max: if small && self.sites.len() == 1 { 4 } else { 1_000 },
-            collects: self.options.store == StoreKind::Conditional && self.options.garbage,
+            collects: self.options.garbage,
             index_keys_max: if small { 2 } else { 1_000 },
             collect_each: Duration::from_millis(100),
             sweep_each: if self.options.flaw == Some(Flaw::Hoarding) { NEVER } else { SWEPT_EACH },
@@ -174,9 +173,10 @@ impl World<'_> {
     fn log_at_start(&mut self, number: usize, life: u64) -> (Vec<Arc<Commit>>, Option<Duration>) {
         if let Some(anna) = &mut self.sites[number].anna {
             let (commits, lands_within) = anna.open(life);
+            let read = commits.clone();
             // To read an outcome can be to decide it.
-            commits.iter().for_each(|c| self.land(Landed::at(self.elapsed, c.clone())));
-            return (commits, lands_within);
+            commits.into_iter().for_each(|commit| self.land_on_anna(commit));
+            return (read, lands_within);
         }
         let (mut commits, mut position) = (Vec::new(), LogPosition::default());
         while let Ok(page) = self.store.commits_since_now(&position) {
@@ -193,7 +193,7 @@ impl World<'_> {
     /// A node looks for commits of others in the store.
     pub(super) fn follow(&mut self, number: usize) {
         if self.options.store == StoreKind::Anna {
-            return self.with_anna(number, Anna::follow);
+            return self.follow_on_anna(number);
         }
         let life = self.sites[number].life;
         self.after(FOLLOWED_EACH, Happening::Follow { site: number, life });

@@ -2,6 +2,7 @@
 //! long after it reported a failure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::anna::{self, Anna, Call, Ended};
@@ -12,7 +13,7 @@ use super::{Flaw, StoreKind};
 use crate::anna::lattice::Lattice;
 use crate::node::{Answer, Ask, Event, OpId, StoreResult, Ticket};
 use crate::storage::{CommitBatch, LogPage, StorageError};
-use crate::txn::{AttemptId, Outcome};
+use crate::txn::{AttemptId, Commit, Outcome};
 
 /// Whether and how what the store did is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,19 +178,46 @@ impl World<'_> {
         match end {
             Ended::Asked(op, result) => self.done(site, life, op, result, Duration::ZERO),
             Ended::Followed(page) => {
-                if let Ok(LogPage { commits, next, .. }) = page {
+                let mut pause = FOLLOWED_EACH;
+                if let Ok(LogPage { commits, next, end }) = page {
                     if let Some(anna) = &mut self.sites[site].anna {
-                        anna.followed_to(next);
+                        anna.followed_to(next, end);
                     }
                     self.after(Duration::ZERO, learned(commits));
+                    if end {
+                        let event = Event::LogWasRead;
+                        let read = Happening::Arrive { site, life: Some(life), event };
+                        self.after(Duration::ZERO, read);
+                    } else {
+                        pause = Duration::ZERO;
+                    }
                 }
-                self.after(FOLLOWED_EACH, Happening::Follow { site, life });
+                self.after(pause, Happening::Follow { site, life });
             }
+            Ended::Tended => {}
             Ended::ClearedUp(Ok(commits)) => self.after(Duration::ZERO, learned(commits)),
             Ended::ClearedUp(Err(_)) => {
                 self.after(FOLLOWED_EACH, Happening::ClearUp { site, life });
             }
         }
+    }
+
+    /// A node looks for commits of others on Anna.
+    pub(super) fn follow_on_anna(&mut self, site: usize) {
+        let life = self.life(site);
+        if self.sites[site].anna.as_ref().is_some_and(Anna::is_at_end) {
+            let event = Event::LogIsBeingRead;
+            self.after(Duration::ZERO, Happening::Arrive { site, life: Some(life), event });
+        }
+        self.with_anna(site, Anna::follow);
+    }
+
+    /// A commit is decided on Anna, perhaps since long ago.
+    pub(super) fn land_on_anna(&mut self, commit: Arc<Commit>) {
+        let is_news = !commit.keys.is_empty() && !self.landed.contains(&commit.version);
+        let Some(anna) = self.sites[0].anna.as_ref().filter(|_| is_news) else { return };
+        let values = anna.values(&commit).into_iter().map(|value| decode(&value?)).collect();
+        self.land(Landed::with(self.elapsed, commit, values));
     }
 
     /// A call of the simulated Anna sets out.
@@ -235,9 +263,10 @@ impl World<'_> {
         let id = anna::outcome_id(&call);
         let forget = self.options.flaw == Some(Flaw::Forgetful) && self.rng.u32(0..20) == 0;
         let blind = self.options.flaw == Some(Flaw::Trusting) && anna::reads_promise(&call);
-        let found = if forget || blind { None } else { anna.apply(call) };
+        let headless = self.options.flaw == Some(Flaw::Headless) && anna::writes_head(&call);
+        let found = if forget || blind || headless { None } else { anna.apply(call) };
         if let Some(commit) = id.and_then(|id| self.committed(&id)) {
-            self.land(Landed::at(self.elapsed, commit));
+            self.land_on_anna(commit);
         }
         let result = match report {
             Telling::Truth => Ok(found),

@@ -21,7 +21,7 @@ use super::network::Network;
 use super::site::Site;
 use super::storage::{Telling, Watched};
 use super::weather::Weather;
-use super::{Options, Report, StoreKind};
+use super::{Options, Report};
 use crate::node::{Address, Answer, Ask, Event, OpId, Ticket};
 use crate::storage::memory::MemoryStore;
 use crate::txn::{BaseId, Commit, Consistency, Key, Outcome, Version};
@@ -265,15 +265,13 @@ impl<'a> World<'a> {
 
     /// The commit of an id, as the store has it.
     pub(super) fn committed(&self, id: &BaseId) -> Option<Arc<Commit>> {
-        let outcome = match self.options.store {
-            StoreKind::Anna => self.sites[0].anna.as_ref().and_then(|anna| anna.outcome(id)),
-            // The store may have collected it since.
-            StoreKind::Conditional => {
-                let mut landed = self.history.landed.iter().rev();
-                let found = landed.find(|landed| landed.commit.version.writer.base() == *id);
-                return found.map(|landed| landed.commit.clone());
-            }
-        };
+        // The store may have collected it since.
+        let mut landed = self.history.landed.iter().rev();
+        let found = landed.find(|landed| landed.commit.version.writer.base() == *id);
+        if let Some(landed) = found {
+            return Some(landed.commit.clone());
+        }
+        let outcome = self.sites[0].anna.as_ref().and_then(|anna| anna.outcome(id));
         match outcome {
             Some(Outcome::Committed(commit)) => Some(commit),
             _ => None,

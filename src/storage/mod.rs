@@ -158,6 +158,12 @@ pub trait Storage: Send + Sync + 'static {
         true
     }
 
+    /// Whether the log tells of commits again, behind a position at which it has told of them, and for a while
+    /// of such that were collected.
+    fn log_tells_again(&self) -> bool {
+        false
+    }
+
     /// Whether other processes may append to the commit log while this one runs.
     fn is_shared(&self) -> bool {
         false
@@ -194,8 +200,9 @@ pub trait Storage: Send + Sync + 'static {
     }
 
     /// The newest committed version of each key, in that order, as the commit that wrote it: at least as
-    /// new as any commit that was acknowledged, or handed to [`set_heads`](Self::set_heads), before the
-    /// call began. `None` where nothing was ever committed.
+    /// new as any that was handed to [`set_heads`](Self::set_heads), or superseded something that was
+    /// [collected](Self::collect), before the call began. `None` where nothing was ever committed, as far as
+    /// that tells. (Where heads come with each commit, also as new as any commit that was acknowledged.)
     async fn heads(&self, _keys: &[Key]) -> Result<Vec<Option<Arc<Commit>>>, StorageError> {
         Err(StorageError::Refused("this store does not tell the newest version of a key".into()))
     }

@@ -6,10 +6,14 @@ use std::sync::Arc;
 
 use crate::txn::{BaseId, Commit, Outcome, Timestamp};
 
-/// What remains of a collected commit.
+/// What remains of the outcome of a collected commit.
 pub(super) fn of(commit: &Commit) -> Outcome {
-    let remains = Commit::new(commit.version.clone(), Vec::new(), commit.replica.clone());
-    Outcome::Committed(Arc::new(remains))
+    Outcome::Committed(of_commit(commit))
+}
+
+/// What remains of a collected commit.
+pub(super) fn of_commit(commit: &Commit) -> Arc<Commit> {
+    Arc::new(Commit::new(commit.version.clone(), Vec::new(), commit.replica.clone()))
 }
 
 /// Whether an outcome names no version.

@@ -76,6 +76,12 @@ class Server:
             counted = json.loads(answer.read())["counters"]
         return sum(int(counted[name]) for name in counters)
 
+    def live_objects(self) -> int:
+        """Keys that read as something."""
+        with urllib.request.urlopen(f"http://{self.admin}/status", timeout=10) as answer:
+            status = json.loads(answer.read())
+        return int(status["keys"]) - int(status["keys_deleted"])
+
     def requests(self) -> int:
         return self.count("key_requests", "address_requests")
 

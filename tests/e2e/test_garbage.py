@@ -328,19 +328,58 @@ def test_stores_without_a_count_say_so(start: Callable[..., Daemon], place: Path
     assert (shown["storage"], shown["usage"]["keys"]) == ("memory", 0)
 
 
-def test_anna_does_not_count(
-    sidecar: Daemon, client_of: Callable[[Daemon], aft.Client], server: Any
+def test_what_is_overwritten_is_forgotten_on_anna(
+    serve: Callable[..., Daemon], client_of: Callable[[Daemon], aft.Client], server: Any
 ) -> None:
+    # Outcomes are forgotten as fast as they can be.
+    daemon = serve(*EAGER, *SHORT, "--sweep-each", "0.2")
+    # Two objects for each key and its newest version, one for each version, the parts of a log that is half
+    # dead, and what describes it all.
+    most = 4 * len(KEYS) + 20
+    for round_ in range(2):
+        written = overwrite(client_of(daemon), 500, round_)
+        until(lambda: inspect(daemon)["usage"]["superseded"] == 0, 30)
+        until(lambda: server.live_objects() <= most, 60)
+    usage = inspect(daemon)["usage"]
+    assert (usage["keys"], usage["versions"], usage["uncommitted"]) == (len(KEYS), len(KEYS), 0)
+    logged = 2 * len(KEYS) + 6 * 64
+    assert usage["log_entries"] <= logged
+    node = inspect(daemon)["node"]
+    assert node["garbage"]["deleted"] >= 800 * 4
+    assert node["garbage"]["gone"] == 0
+    daemon.kill()
+    again = serve(*EAGER)
+    assert again.status()["sidecar"]["commits_loaded"] <= logged
+    assert client_of(again).get_many(KEYS) == written
+
+
+def test_nodes_on_anna_forget_what_others_overwrite(
+    cluster_of: Callable[..., Any], client_of: Callable[[Daemon], aft.Client]
+) -> None:
+    cluster = cluster_of(3, *EAGER, "--index-keys-max", "10", "--sweep-each", "0.5", *SHORT)
+    clients = [client_of(node) for node in cluster.nodes]
+    for number in range(300):
+        value = dict.fromkeys(KEYS[number % 5 :: 5], b"%d" % number)
+        clients[number % 3].run(lambda txn, value=value: txn.put_many(value))
+    until(lambda: inspect(cluster.nodes[0])["usage"]["superseded"] == 0, 60)
+    expected = {key: b"%d" % (295 + number % 5) for number, key in enumerate(KEYS)}
+    for client in clients:
+        until(lambda client=client: client.get_many(KEYS) == expected)
+
+
+def test_anna_is_counted_and_swept_by_sidecars_only(
+    serve: Callable[..., Daemon], client_of: Callable[[Daemon], aft.Client], server: Any
+) -> None:
+    sidecar = serve("--collect-garbage", "false")
     client = client_of(sidecar)
     for number in range(3):
         client.put_many({"a": b"%d" % number, "b": b"v"})
     shown = inspect(sidecar)
-    assert shown["usage"] is None
-    assert shown["uncounted"]
+    assert (shown["usage"]["keys"], shown["usage"]["versions"]) == (2, 6)
     assert shown["node"]["versions"] == 6
     anna = ("--storage", "anna", "--anna-routing", server.routing, "--ip", "127.0.0.1")
     table = run("inspect", *anna).stdout
-    assert "Not counted" in table
+    assert re.search(r"superseded +4$", table, re.MULTILINE), table
     refused = run("gc", "--once", *anna)
     assert refused.returncode == 1
-    assert "keeps everything" in refused.stderr
+    assert "by its sidecars only" in refused.stderr

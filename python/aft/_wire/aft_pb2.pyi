@@ -112,6 +112,22 @@ class CommitToken(_message.Message):
     number: int
     def __init__(self, id: _Optional[str] = ..., node: _Optional[str] = ..., incarnation: _Optional[str] = ..., number: _Optional[int] = ...) -> None: ...
 
+class Grave(_message.Message):
+    __slots__ = ["id", "timestamp"]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    timestamp: int
+    def __init__(self, id: _Optional[str] = ..., timestamp: _Optional[int] = ...) -> None: ...
+
+class GraveBucket(_message.Message):
+    __slots__ = ["closed", "graves"]
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
+    GRAVES_FIELD_NUMBER: _ClassVar[int]
+    closed: bool
+    graves: _containers.RepeatedCompositeFieldContainer[Grave]
+    def __init__(self, graves: _Optional[_Iterable[_Union[Grave, _Mapping]]] = ..., closed: bool = ...) -> None: ...
+
 class HeldWrite(_message.Message):
     __slots__ = ["depth", "key", "visit"]
     DEPTH_FIELD_NUMBER: _ClassVar[int]
@@ -222,6 +238,18 @@ class ReadVersion(_message.Message):
     foreignTimestamp: int
     key: str
     def __init__(self, key: _Optional[str] = ..., commit: _Optional[int] = ..., foreignTimestamp: _Optional[int] = ..., foreignHash: _Optional[int] = ...) -> None: ...
+
+class StoredHead(_message.Message):
+    __slots__ = ["id", "key", "record", "timestamp"]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    key: str
+    record: TransactionRecord
+    timestamp: int
+    def __init__(self, key: _Optional[str] = ..., id: _Optional[str] = ..., timestamp: _Optional[int] = ..., record: _Optional[_Union[TransactionRecord, _Mapping]] = ...) -> None: ...
 
 class StoredOutcome(_message.Message):
     __slots__ = ["log", "number", "record", "values"]

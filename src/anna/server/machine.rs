@@ -133,6 +133,7 @@ impl Server {
     pub fn status(&self) -> Status {
         Status {
             keys: self.store.key_count(),
+            keys_deleted: self.store.deleted_count(),
             bytes: self.store.bytes(),
             counters: self.counters.clone(),
             misbehaviour: self.faults.settings().clone(),

@@ -43,6 +43,9 @@ pub struct Counters {
 pub struct Status {
     /// Keys with a value.
     pub keys: usize,
+    /// Those of them whose value is empty, which reads as missing: nothing can be deleted otherwise, and the
+    /// names stay.
+    pub keys_deleted: usize,
     /// Bytes of these keys and their payloads.
     pub bytes: usize,
     /// What happened since the start.

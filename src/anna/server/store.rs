@@ -78,6 +78,11 @@ impl Store {
         self.values.len()
     }
 
+    /// How many of these read as missing; takes time in proportion to the store.
+    pub fn deleted_count(&self) -> usize {
+        self.values.values().filter(|value| value.reads_as_missing()).count()
+    }
+
     /// Bytes of all keys and payloads; takes time in proportion to the store.
     pub fn bytes(&self) -> usize {
         self.values.iter().map(|(key, value)| key.len() + value.encode().len()).sum()

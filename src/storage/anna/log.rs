@@ -9,13 +9,18 @@
 //! Entries enter *open*, in the same moment in which the outcome is written, and are marked afterwards,
 //! with whichever write comes next. Only a crash leaves open entries behind; whoever reads one asks the
 //! outcome.
+//!
+//! What was collected leaves the log when more of it is dead than alive (`compact.rs`): then the oldest
+//! buckets go, and what is alive in them is entered again at the end. So a log is about as long as what is
+//! alive, readers go on where they are, and nothing is ever taken out of a bucket.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::Semaphore;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::{StorageError, codec};
 use super::kv::KeyValue;
@@ -24,8 +29,7 @@ use crate::anna::lattice::Lattice;
 use crate::txn::{AttemptId, Commit};
 use crate::wire::{LogBucket, LogEntry, LogState};
 
-/// A bucket is closed when it holds so many entries, or bytes.
-const BUCKET_ENTRIES_MAX: usize = 64;
+/// A bucket is closed when it holds so many bytes, or as many entries as the options say.
 const BUCKET_BYTES_MAX: usize = 16 * 1024;
 /// A larger record is left out of its entry: readers take it from the outcome.
 const RECORD_BYTES_MAX: usize = 4 * 1024;
@@ -38,10 +42,15 @@ const BUCKETS_OPEN_MAX: u64 = 4;
 pub(super) const READ_AHEAD: u64 = 2 * BUCKETS_OPEN_MAX;
 /// Closed buckets whose entries may still be marked. The oldest are left as they stand.
 const BUCKETS_KEPT_MAX: usize = 1024;
+/// A log is not compacted for less than so many buckets.
+const SPARSE_BUCKETS_MIN: usize = 4;
+/// Buckets taken away at once.
+pub(super) const BUCKETS_AT_ONCE: usize = 16;
 
 /// Writes one incarnation's log.
 pub(super) struct Log {
     pub(super) name: LogName,
+    bucket_entries: usize,
     state: Mutex<State>,
     writers: Semaphore,
 }
@@ -53,6 +62,16 @@ struct State {
     current: u64,
     /// The entries that may change.
     places: HashMap<AttemptId, Place>,
+    /// In which bucket the entries are that are alive, by a hash of their attempts: there are as many as
+    /// commits that nobody has superseded.
+    alive: HashMap<u64, u64>,
+    /// The number of the first bucket, and how many entries are in each of those that are closed.
+    first: u64,
+    sizes: VecDeque<usize>,
+    /// The sum of the sizes.
+    closed_entries: usize,
+    /// What was entered again and is not known to be durable.
+    copies: BTreeMap<u64, Slot>,
 }
 
 #[derive(Default)]
@@ -83,8 +102,9 @@ pub(super) struct Slot {
 }
 
 impl Log {
-    pub(super) fn new(name: LogName) -> Self {
-        Self { name, state: Mutex::default(), writers: Semaphore::new(WRITERS) }
+    pub(super) fn new(name: LogName, bucket_entries: usize) -> Self {
+        let writers = Semaphore::new(WRITERS);
+        Self { name, bucket_entries, state: Mutex::default(), writers }
     }
 
     /// Adds a commit, in memory. Doing it again changes nothing.
@@ -94,18 +114,12 @@ impl Log {
         if let Some(place) = state.places.get(writer) {
             return place.slot;
         }
-        let number = state.current;
-        let bucket = state.buckets.entry(number).or_default();
-        let entry = new_entry(commit, log_state);
-        bucket.bytes += entry.encoded_len();
-        bucket.entries.push(entry);
-        bucket.generation += 1;
-        let slot = Slot { bucket: number, generation: bucket.generation };
-        let index = bucket.entries.len() - 1;
-        if bucket.entries.len() >= BUCKET_ENTRIES_MAX || bucket.bytes >= BUCKET_BYTES_MAX {
-            bucket.closed_at = Some(bucket.generation);
-            state.current += 1;
+        if let Some(bucket) = state.alive.get(&hash(writer.as_str())) {
+            // Which generation it came with is not known any more, but is not after this one.
+            let generation = state.buckets.get(bucket).map_or(0, |bucket| bucket.generation);
+            return Slot { bucket: *bucket, generation };
         }
+        let (slot, index) = state.append(new_entry(commit, log_state), self.bucket_entries);
         if log_state != LogState::Published {
             let place = Place { slot, index, unpublished: commit.keys.len() };
             state.places.insert(writer.clone(), place);
@@ -148,6 +162,9 @@ impl Log {
             (true, 0) => LogState::Published,
             (true, _) => LogState::Committed,
         };
+        if !took_effect {
+            state.alive.remove(&hash(writer.as_str()));
+        }
         state.mark(writer, place, mark);
     }
 
@@ -165,6 +182,107 @@ impl Log {
         let bucket = state.buckets.get(&place.slot.bucket)?;
         let slot = Slot { bucket: place.slot.bucket, generation: bucket.generation };
         bucket.is_final().then_some(slot)
+    }
+
+    /// What a commit wrote was collected: its entry is dead. Answers whether there is one.
+    pub(super) fn bury(&self, writer: &AttemptId) -> bool {
+        self.state.lock().alive.remove(&hash(writer.as_str())).is_some()
+    }
+
+    /// Those of a bucket's entries that are alive.
+    pub(super) fn alive(&self, number: u64, entries: Vec<LogEntry>) -> Vec<LogEntry> {
+        let state = self.state.lock();
+        entries.into_iter().filter(|entry| state.is_alive(number, entry)).collect()
+    }
+
+    /// A bucket as it is in memory, if it is.
+    pub(super) fn in_memory(&self, number: u64) -> Option<Vec<LogEntry>> {
+        let state = self.state.lock();
+        state.buckets.get(&number).map(|bucket| bucket.entries.clone())
+    }
+
+    /// The first bucket's number.
+    pub(super) fn first(&self) -> u64 {
+        self.state.lock().first
+    }
+
+    /// The oldest buckets, to be taken away; none if most of what is in the log is alive.
+    pub(super) fn sparse(&self) -> Vec<u64> {
+        let state = self.state.lock();
+        let least = SPARSE_BUCKETS_MIN * self.bucket_entries;
+        if state.closed_entries <= state.alive.len() * 2 + least {
+            return Vec::new();
+        }
+        (state.first..state.current).take(BUCKETS_AT_ONCE).collect()
+    }
+
+    /// Returns when a closed bucket stands in the store as it was closed.
+    pub(super) async fn flush_closed(
+        &self,
+        kv: &impl KeyValue,
+        number: u64,
+    ) -> Result<(), StorageError> {
+        let closed_at =
+            self.state.lock().buckets.get(&number).and_then(|bucket| bucket.closed_at);
+        match closed_at {
+            Some(generation) => self.flush(kv, Slot { bucket: number, generation }).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Enters again what is alive in a closed bucket, in memory. `stored` is what the store has of it, needed if
+    /// it is not in memory. Answers the entries that took no effect. Doing it again changes nothing.
+    pub(super) fn copy(
+        &self,
+        number: u64,
+        stored: Option<Vec<LogEntry>>,
+    ) -> Option<Vec<LogEntry>> {
+        let state = &mut *self.state.lock();
+        let entries = match state.buckets.get(&number) {
+            Some(bucket) => bucket.entries.clone(),
+            None => stored?,
+        };
+        let mut void = Vec::new();
+        for entry in entries {
+            if !state.is_alive(number, &entry) {
+                if entry.state() == LogState::Void {
+                    void.push(entry);
+                }
+                continue;
+            }
+            let writer = AttemptId::parse(&entry.id).ok();
+            let (slot, index) = state.append(entry, self.bucket_entries);
+            state.copies.insert(slot.bucket, slot);
+            if let Some(place) = writer.and_then(|writer| state.places.get_mut(&writer)) {
+                (place.slot, place.index) = (slot, index);
+            }
+        }
+        Some(void)
+    }
+
+    /// Returns when all that was copied is durable.
+    pub(super) async fn flush_copies(&self, kv: &impl KeyValue) -> Result<(), StorageError> {
+        loop {
+            let Some(slot) = self.state.lock().copies.first_entry().map(|first| *first.get())
+            else {
+                return Ok(());
+            };
+            self.flush(kv, slot).await?;
+            let copies = &mut self.state.lock().copies;
+            if copies.get(&slot.bucket).is_some_and(|s| s.generation == slot.generation) {
+                copies.remove(&slot.bucket);
+            }
+        }
+    }
+
+    /// The first buckets, up to this one, are gone.
+    pub(super) fn gone_to(&self, first: u64) {
+        let state = &mut *self.state.lock();
+        while state.first < first {
+            state.closed_entries -= state.sizes.pop_front().unwrap_or_default();
+            state.buckets.remove(&state.first);
+            state.first += 1;
+        }
     }
 
     /// The number of the bucket that is being filled.
@@ -228,6 +346,31 @@ impl Log {
 }
 
 impl State {
+    /// A commit that was refused once, and sent again, has an entry that is void beside the one that counts.
+    fn is_alive(&self, number: u64, entry: &LogEntry) -> bool {
+        let is_here = self.alive.get(&hash(&entry.id)) == Some(&number);
+        is_here && entry.state() != LogState::Void
+    }
+
+    /// Adds an entry to the bucket that is being filled. Answers where it is.
+    fn append(&mut self, entry: LogEntry, bucket_entries: usize) -> (Slot, usize) {
+        let number = self.current;
+        let bucket = self.buckets.entry(number).or_default();
+        self.alive.insert(hash(&entry.id), number);
+        bucket.bytes += entry.encoded_len();
+        bucket.entries.push(entry);
+        bucket.generation += 1;
+        let slot = Slot { bucket: number, generation: bucket.generation };
+        let count = bucket.entries.len();
+        if count >= bucket_entries || bucket.bytes >= BUCKET_BYTES_MAX {
+            bucket.closed_at = Some(bucket.generation);
+            self.sizes.push_back(count);
+            self.closed_entries += count;
+            self.current += 1;
+        }
+        (slot, count - 1)
+    }
+
     fn mark(&mut self, writer: &AttemptId, place: Place, mark: LogState) {
         if matches!(mark, LogState::Void | LogState::Published) {
             self.places.remove(writer);
@@ -262,6 +405,10 @@ impl Bucket {
         let is_settled = |e: &LogEntry| matches!(e.state(), LogState::Void | LogState::Published);
         self.closed_at.is_some() && self.entries.iter().all(is_settled)
     }
+}
+
+fn hash(writer: &str) -> u64 {
+    xxh3_64(writer.as_bytes())
 }
 
 fn new_entry(commit: &Commit, state: LogState) -> LogEntry {

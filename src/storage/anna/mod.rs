@@ -13,9 +13,12 @@
 //! - **Listing** is replaced by the logs: a set names the nodes, a set of each node names its
 //!   incarnations, and each incarnation's log is a chain of numbered buckets (`read.rs`).
 //! - **Deletion** is writing an empty value with a greater timestamp, which Anna takes for no value.
+//! - **Garbage** (`compact.rs`) is written down by time before it is cut down (`graves.rs`), as nothing can be
+//!   found again by looking. What was missed is found by walking through the own log (`sweep.rs`).
 //! - **Plain names** (`plain.rs`) hold the newest committed value of each key, for others to read.
 //!
-//! A later incarnation clears up behind the earlier ones (`recover.rs`). What the original AFT left is read
+//! A later incarnation clears up behind the earlier ones (`recover.rs`), and other nodes behind those that do
+//! not come back (`adopt.rs`). What the original AFT left is read
 //! where it stands (`original.rs`).
 //!
 //! | name | object |
@@ -23,14 +26,22 @@
 //! | `aft~o~<id>` | the outcome of an id, with the values of its commit (`StoredOutcome`) |
 //! | `aft~b~<id>` | the ballot below which no outcome is accepted any more (its timestamp) |
 //! | `aft~v~<attempt>~<position>` | a large value (`KeyValuePair`) |
+//! | `aft~h~k~<key>`, `aft~h~x~<hash of a long key>` | a key's newest version (`StoredHead`) |
 //! | `aft~l~<node>~<incarnation>~<number>` | a part of a log (`LogBucket`) |
+//! | `aft~f~<node>~<incarnation>` | the number of its first part (its timestamp) |
+//! | `aft~d~<node>~<incarnation>~<number>` | a part of a list of collected ids (`GraveBucket`) |
+//! | `aft~e~<node>~<incarnation>` | the number of its first part (its timestamp) |
 //! | `aft~n~<node>` | the incarnations of a node (a set) |
 //! | `aft~g~<node>` | what became of them (`NodeLogs`) |
 //! | `aft~nodes` | the nodes (a set) |
 //! | `aft~a~<node>` | which incarnation of a node lives |
 //! | a user key | its newest committed value (`KeyValuePair`), or what others wrote |
 
+mod adopt;
+mod compact;
 mod connection;
+mod graves;
+mod heads;
 mod ids;
 mod kv;
 mod lease;
@@ -43,6 +54,8 @@ mod paxos;
 mod plain;
 mod read;
 mod recover;
+mod sweep;
+mod usage;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -55,20 +68,23 @@ use futures_util::future::join;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use prost::Message;
+use tokio::sync::Mutex as Turnstile;
 
 pub use connection::Connection;
 pub use kv::KeyValue;
 pub use names::RESERVED;
-pub(crate) use names::{is_promise, outcome_id};
+pub(crate) use names::{is_head, is_promise, outcome_id};
 pub use plain::Publication;
 
 use super::{
-    CommitBatch, LatticeType, LogPage, LogPosition, LogScope, PlainValue, Storage, StorageError,
-    codec,
+    CommitBatch, Garbage, LatticeType, LogPage, LogPosition, LogScope, PlainValue, Storage,
+    StorageError, Sweep, Swept, Usage, codec,
 };
 use crate::anna::lattice::Lattice;
-use crate::txn::{BaseId, Commit, Key, Outcome, Version};
+use crate::txn::{BaseId, Commit, Key, Outcome, Timestamp, Version};
 use crate::wire::{LogState, NodeLogs};
+use adopt::Sightings;
+use graves::{Graves, grave};
 use ids::{Ids, Known};
 use lease::Lease;
 use log::Log;
@@ -77,6 +93,7 @@ use objects::lww;
 use original::Original;
 use pack::{Found, Place};
 use paxos::{Proposer, Standing, Undecided};
+use sweep::Walk;
 
 /// Objects read at once for one request.
 const READS_AT_ONCE: usize = 256;
@@ -104,6 +121,25 @@ pub(crate) fn stored_outcome(
     Found::decode(id, stored).ok().map(|found| found.outcome)
 }
 
+/// The values of a commit, as they stand, in the order of its write set. For the simulator as well.
+pub(crate) fn stored_values(
+    commit: &Commit,
+    find: impl Fn(&str) -> Option<Lattice>,
+) -> Vec<Option<Bytes>> {
+    let id = commit.version.writer.base();
+    let stored = lww(find(&names::outcome(&id))).ok().flatten();
+    let found = stored.and_then(|(_, stored)| Found::decode(&id, stored).ok());
+    let value = |key: &Key| match found.as_ref()?.place(key) {
+        Place::Here(value) => Some(value),
+        Place::Nowhere => None,
+        Place::Apart(name) => {
+            let (_, stored) = lww(find(&name)).ok()??;
+            codec::decode_version(key, &commit.version, stored).ok()
+        }
+    };
+    commit.keys.iter().map(|written| value(&written.key)).collect()
+}
+
 /// How a store in Anna is used.
 #[derive(Debug, Clone)]
 pub struct AnnaOptions {
@@ -117,6 +153,24 @@ pub struct AnnaOptions {
     pub publication: Publication,
     /// How long a write is expected to be under way after its sender died, at most.
     pub lands_within: Duration,
+    /// Garbage is collected.
+    pub collects: bool,
+    /// Commits in each part of a log.
+    pub bucket_entries: usize,
+}
+
+impl Default for AnnaOptions {
+    fn default() -> Self {
+        Self {
+            node: String::new(),
+            host: String::new(),
+            incarnation: String::new(),
+            publication: Publication::default(),
+            lands_within: Duration::ZERO,
+            collects: true,
+            bucket_entries: 64,
+        }
+    }
 }
 
 /// A [`Storage`] in Anna.
@@ -129,6 +183,15 @@ pub struct AnnaStore<K> {
     original: Original,
     publication: Publication,
     lands_within: Duration,
+    collects: bool,
+    graves: Graves,
+    /// Taken by whoever compacts the log, and by whoever writes down what became of incarnations.
+    compacting: Turnstile<()>,
+    reporting: Turnstile<()>,
+    walk: Mutex<Walk>,
+    /// How often the logs of others were read to their end, and what was seen of them.
+    followed: AtomicU64,
+    sightings: Mutex<Sightings>,
     /// Logs of incarnations that are over.
     dead: Mutex<Vec<LogName>>,
     /// One of them was not ended in order, so that writes of its log may be under way.
@@ -156,18 +219,25 @@ impl<K: KeyValue> AnnaStore<K> {
     /// Opens the store for somebody who only reads. Nobody there knows of it, so nothing may be written,
     /// nor the store be closed.
     pub fn open_to_read(kv: Arc<K>, options: AnnaOptions) -> Self {
-        let AnnaOptions { node, host, incarnation, publication, lands_within } = options;
+        let AnnaOptions { node, host, incarnation, publication, .. } = options;
         let log = LogName { node, incarnation };
         Self {
             proposer: Proposer::new(kv.clone(), &log),
-            log: Log::new(log),
+            graves: Graves::new(log.clone()),
+            log: Log::new(log, options.bucket_entries),
+            collects: options.collects,
+            compacting: Turnstile::default(),
+            reporting: Turnstile::default(),
+            walk: Mutex::default(),
+            followed: AtomicU64::new(0),
+            sightings: Mutex::default(),
             dead: Mutex::new(Vec::new()),
             kv,
             ids: Ids::default(),
             host,
             original: Original::default(),
             publication,
-            lands_within,
+            lands_within: options.lands_within,
             after_crash: false,
             lease: Lease::default(),
             is_forgotten: AtomicBool::new(false),
@@ -197,6 +267,7 @@ impl<K: KeyValue> AnnaStore<K> {
 
     /// Writes down what became of incarnations. If that is lost, later ones have more to look at.
     async fn report(&self, change: impl FnOnce(&mut NodeLogs)) -> Result<(), StorageError> {
+        let _turn = self.reporting.lock().await;
         let node = &self.log.name.node;
         let (timestamp, mut logs) = read::node_logs(&*self.kv, node).await?;
         change(&mut logs);
@@ -226,7 +297,7 @@ impl<K: KeyValue> AnnaStore<K> {
     /// be in a log before anybody is told.
     async fn conclude(&self, id: &BaseId, stored: Bytes) -> Result<Outcome, StorageError> {
         let found = Found::decode(id, stored)?;
-        if let Some(commit) = found.commit() {
+        if let Some(commit) = found.commit().filter(|commit| !commit.keys.is_empty()) {
             let keys: Vec<_> = commit.keys.iter().map(|written| &written.key).collect();
             self.publish_all(&commit.version, &keys).await?;
             let slot = self.log.enter(commit, LogState::Published);
@@ -250,7 +321,7 @@ impl<K: KeyValue> AnnaStore<K> {
         let own = pack.outcome;
         let decide = async {
             let sending = || self.ids.note(&id, Known::Sent);
-            match batch.sole {
+            match batch.sole && !was_sent {
                 true => self.proposer.propose_first(&id, &own, sending).await,
                 false => self.proposer.propose(&id, &own, sending).await,
             }
@@ -262,7 +333,7 @@ impl<K: KeyValue> AnnaStore<K> {
                 Ok(outcome)
             }
             (Ok(stored), Ok(())) => self.conclude(&id, stored).await,
-            (Err(Undecided { error, was_sent: false }), _) if error.is_refusal() => {
+            (Err(Undecided { error, was_sent: false, .. }), _) if error.is_refusal() => {
                 Err(self.not_sent(commit, was_sent, error))
             }
             (Err(undecided), _) => Err(undecided.into()),
@@ -381,7 +452,9 @@ impl<K: KeyValue> Storage for AnnaStore<K> {
             Some(Known::Decided(outcome)) => outcome,
             _ => self.propose(&batch).await?,
         };
-        let is_own = |commit: &Commit| commit.version.writer == *writer;
+        // Of a commit that was collected meanwhile the log has nothing to tell.
+        let is_there = |commit: &Commit| commit.keys.len() == batch.commit.keys.len();
+        let is_own = |commit: &Commit| commit.version.writer == *writer && is_there(commit);
         self.log.settle(writer, matches!(&outcome, Outcome::Committed(commit) if is_own(commit)));
         Ok(outcome)
     }
@@ -397,7 +470,12 @@ impl<K: KeyValue> Storage for AnnaStore<K> {
             return Ok(outcome);
         }
         let stored = self.proposer.propose(id, &pack::aborted(id), || ()).await?;
-        self.conclude(id, stored).await
+        let outcome = self.conclude(id, stored).await?;
+        // What does not tell its age is kept.
+        if let (Outcome::Aborted, Some(made)) = (&outcome, id.created_ns()) {
+            self.graves.note([grave(id, Timestamp(made))]);
+        }
+        Ok(outcome)
     }
 
     async fn versions(
@@ -413,7 +491,45 @@ impl<K: KeyValue> Storage for AnnaStore<K> {
         scope: LogScope,
     ) -> Result<LogPage, StorageError> {
         let skip = (scope == LogScope::Others).then_some(&self.log.name);
-        read::commits_since(&self.proposer, position, skip).await
+        let page = read::commits_since(&self.proposer, position, skip).await?;
+        self.followed.fetch_add(u64::from(page.end), Ordering::Relaxed);
+        Ok(page)
+    }
+
+    // What is alive in old parts of the log is entered again.
+    fn log_is_in_order(&self) -> bool {
+        false
+    }
+
+    // The same; and what is dead goes with the part of the log in which it is.
+    fn log_tells_again(&self) -> bool {
+        true
+    }
+
+    fn collects_garbage(&self) -> bool {
+        self.collects
+    }
+
+    async fn heads(&self, keys: &[Key]) -> Result<Vec<Option<Arc<Commit>>>, StorageError> {
+        let heads = keys.iter().map(|key| self.head(key));
+        some_at_once(heads.collect()).await
+    }
+
+    async fn set_heads(&self, newest: &[(Key, Arc<Commit>)]) -> Result<(), StorageError> {
+        heads::set(&*self.kv, newest).await
+    }
+
+    async fn collect(&self, garbage: &Garbage) -> Result<(), StorageError> {
+        self.delete(garbage).await?;
+        self.compact().await
+    }
+
+    async fn sweep(&self, sweep: &Sweep) -> Result<Swept, StorageError> {
+        self.sweep_own(sweep).await
+    }
+
+    async fn usage(&self) -> Result<Usage, StorageError> {
+        self.count().await
     }
 
     fn has_plain_keys(&self) -> bool {
@@ -476,7 +592,7 @@ impl<K: KeyValue> Storage for AnnaStore<K> {
             self.is_forgotten.store(false, Ordering::Relaxed);
         }
         self.bucket_when_tended.store(current, Ordering::Relaxed);
-        Ok(())
+        self.graves.flush(&*self.kv).await
     }
 
     async fn clear_up(&self, wall_ns: u64) -> Result<Vec<Arc<Commit>>, StorageError> {

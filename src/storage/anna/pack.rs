@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
-use super::super::{CommitBatch, StorageError, codec};
+use super::super::{CommitBatch, StorageError, codec, remains};
 use super::names;
 use crate::txn::{BaseId, Commit, Key, Outcome};
 use crate::wire::{PackedValue, StoredOutcome};
@@ -58,6 +58,22 @@ pub(super) fn aborted(id: &BaseId) -> Bytes {
     StoredOutcome { record, ..StoredOutcome::default() }.encode_to_vec().into()
 }
 
+/// What is left of an outcome of which all was collected.
+const REMAINS_WORTH: u64 = 1 << 32;
+
+/// What is left of a commit when some of its versions were deleted.
+pub(super) struct Left {
+    /// The outcome object, and what it is worth: of two that are written, the one with less in it stays.
+    pub(super) outcome: Bytes,
+    pub(super) worth: u64,
+    /// Values that stand apart, and are to be deleted.
+    pub(super) apart: Vec<String>,
+    /// Versions that are deleted.
+    pub(super) versions: usize,
+    /// Nothing but that there was a commit, and when.
+    pub(super) is_remains: bool,
+}
+
 /// A stored outcome.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
@@ -87,6 +103,43 @@ impl Found {
             Outcome::Committed(commit) => Some(commit),
             Outcome::Aborted => None,
         }
+    }
+
+    /// What is left without the versions of these keys, if that changes anything; without all if this `is_last`,
+    /// or if there are no others.
+    pub(super) fn without(&self, keys: &[Key], is_last: bool) -> Option<Left> {
+        let commit = self.commit()?;
+        let goes = |value: &PackedValue| {
+            let position = usize::try_from(value.position).ok();
+            let written = position.and_then(|position| commit.keys.get(position));
+            is_last || written.is_some_and(|written| keys.contains(&written.key))
+        };
+        let (gone, left): (Vec<_>, Vec<_>) = self.values.iter().cloned().partition(goes);
+        let is_remains = is_last || left.is_empty();
+        if commit.keys.is_empty() || (gone.is_empty() && !is_remains) {
+            return None;
+        }
+        let apart = gone.iter().filter(|value| value.apart);
+        let writer = &commit.version.writer;
+        let apart = apart.map(|value| names::apart(writer, value.position)).collect();
+        let (record, worth) = if is_remains {
+            (codec::record_of(&remains::of_commit(commit)), REMAINS_WORTH)
+        } else {
+            (codec::record_of(commit), (commit.keys.len() - left.len()) as u64)
+        };
+        let values = if is_remains { Vec::new() } else { left };
+        let outcome = StoredOutcome { record: Some(record), values }.encode_to_vec().into();
+        Some(Left { outcome, worth, apart, versions: gone.len(), is_remains })
+    }
+
+    /// Versions that are there, and bytes of those that are packed.
+    pub(super) fn measure(&self) -> (usize, usize) {
+        (self.values.len(), self.values.iter().map(|value| value.value.len()).sum())
+    }
+
+    /// Whether the version of the key at this place of the write set is there.
+    pub(super) fn has(&self, position: usize) -> bool {
+        self.values.iter().any(|value| usize::try_from(value.position) == Ok(position))
     }
 
     /// Where the value is that the commit wrote under `key`.

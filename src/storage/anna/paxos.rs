@@ -14,6 +14,11 @@
 //! *b*, the outcome is decided: whoever comes with a higher ballot from then on reads it and repeats it.
 //! Otherwise it was preempted, and tries again above the ballot that it met.
 //!
+//! Whoever knows what is decided may write that, or what is left of it, at any ballot: it changes no
+//! decision. So what is left of a collected commit is written above all ballots that anybody proposes at,
+//! and no late proposal restores it. When the id is forgotten, that object is emptied for good; a proposer who
+//! then does not find what it has written knows that.
+//!
 //! Ballot 0 needs no promise, so it is one write and one read; it is for the one proposer that
 //! [`CommitBatch::sole`](super::CommitBatch::sole) tells of.
 
@@ -23,22 +28,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
+use futures_util::future::try_join;
 
 use super::super::StorageError;
 use super::kv::KeyValue;
 use super::names::{self, LogName};
-use super::objects::lww;
+use super::objects::{delete, lww, raise, raised};
 use crate::anna::lattice::Lattice;
 use crate::txn::BaseId;
 
 /// The lower bits of a ballot tell proposals of one round apart.
 const TAG_BITS: u32 = 44;
-/// Ballots are below this, so that no timestamp made of one meets that of a deletion.
+/// Ballots are below this. From this timestamp on stands what is left of outcomes that are decided; not far
+/// above, so that none meets that of a deletion.
 const BALLOT_END: u64 = 1 << 62;
 /// How often a preempted proposer tries again at once. After that its caller does, in its own time.
 const ROUNDS: usize = 4;
-/// What a promise holds. Its timestamp says all, but an empty value would be taken for none.
-const PROMISE: Bytes = Bytes::from_static(b"1");
 
 /// Proposes outcomes in the name of one incarnation.
 pub(super) struct Proposer<K> {
@@ -67,6 +72,8 @@ enum Round {
     Decided(Bytes),
     /// By this one.
     Preempted(u64),
+    /// How the id ended is not known any more, so that it cannot be decided.
+    Forgotten,
 }
 
 /// Nothing is known to be decided.
@@ -75,6 +82,8 @@ pub(super) struct Undecided {
     pub(super) error: StorageError,
     /// The own proposal may have been written, so it may come to be the outcome.
     pub(super) was_sent: bool,
+    /// Nor can it be: it was in use long ago.
+    pub(super) is_forgotten: bool,
 }
 
 impl<K: KeyValue> Proposer<K> {
@@ -86,9 +95,14 @@ impl<K: KeyValue> Proposer<K> {
     /// How an id stands. Proposes what was accepted and is not known to be decided, once: if others are
     /// at it, they need not be disturbed further.
     pub(super) async fn standing(&self, id: &BaseId) -> Result<Standing, StorageError> {
-        let Some(Accepted { ballot, outcome }) = self.accepted(id).await? else {
+        let Some(accepted) = self.accepted(id).await? else {
             return Ok(Standing::Open);
         };
+        let is_final = accepted.is_final();
+        let Accepted { ballot, outcome } = accepted;
+        if is_final {
+            return Ok(Standing::Decided(outcome));
+        }
         let promised = self.promised(id).await?;
         if promised <= ballot {
             return Ok(Standing::Decided(outcome));
@@ -96,6 +110,7 @@ impl<K: KeyValue> Proposer<K> {
         match self.round(promised, id, &outcome, &|| (), &mut false).await? {
             Round::Decided(outcome) => Ok(Standing::Decided(outcome)),
             Round::Preempted(_) => Ok(Standing::Contested),
+            Round::Forgotten => Ok(Standing::Open),
         }
     }
 
@@ -140,10 +155,14 @@ impl<K: KeyValue> Proposer<K> {
             match self.round(met, id, own, &sending, &mut was_sent).await {
                 Ok(Round::Decided(outcome)) => return Ok(outcome),
                 Ok(Round::Preempted(ballot)) => met = ballot,
-                Err(error) => return Err(Undecided { error, was_sent }),
+                Ok(Round::Forgotten) => {
+                    let error = forgotten(id);
+                    return Err(Undecided { error, was_sent, is_forgotten: true });
+                }
+                Err(error) => return Err(Undecided { error, was_sent, is_forgotten: false }),
             }
         }
-        Err(Undecided { error: contested(id), was_sent })
+        Err(Undecided { error: contested(id), was_sent, is_forgotten: false })
     }
 
     /// One ballot, above one that was met.
@@ -159,27 +178,34 @@ impl<K: KeyValue> Proposer<K> {
         self.promise(ballot, id).await?;
         let accepted = self.accepted(id).await?;
         let is_own = accepted.is_none();
-        let outcome = accepted.map_or_else(|| own.clone(), |accepted| accepted.outcome);
+        let outcome = match accepted {
+            Some(accepted) if accepted.is_final() => return Ok(Round::Decided(accepted.outcome)),
+            Some(accepted) => accepted.outcome,
+            None => own.clone(),
+        };
         if is_own {
             sending();
         }
+        let was_sent_before = *was_sent;
         let written = self.accept(ballot, id, &outcome).await;
         *was_sent |= is_own && !written.as_ref().is_err_and(StorageError::is_refusal);
         written?;
-        let promised = self.promised(id).await?;
+        let (promised, accepted) = try_join(self.promised(id), self.accepted(id)).await?;
+        if accepted.is_none_or(|accepted| accepted.ballot < ballot) {
+            *was_sent = was_sent_before;
+            return Ok(Round::Forgotten);
+        }
         let is_decided = promised <= ballot;
         Ok(if is_decided { Round::Decided(outcome) } else { Round::Preempted(promised) })
     }
 
     async fn promise(&self, ballot: u64, id: &BaseId) -> Result<(), StorageError> {
-        let object = Lattice::Lww { timestamp: ballot, value: PROMISE };
-        self.kv.put(&names::promise(id), object).await
+        raise(&*self.kv, &names::promise(id), ballot).await
     }
 
     /// The highest ballot promised; 0 if none was.
     async fn promised(&self, id: &BaseId) -> Result<u64, StorageError> {
-        let found = lww(self.kv.get_newest(&names::promise(id)).await?)?;
-        Ok(found.map_or(0, |(timestamp, _)| timestamp))
+        raised(&*self.kv, &names::promise(id)).await
     }
 
     async fn accept(&self, ballot: u64, id: &BaseId, outcome: &Bytes) -> Result<(), StorageError> {
@@ -193,6 +219,21 @@ impl<K: KeyValue> Proposer<K> {
             let ballot = timestamp.saturating_sub(1);
             Accepted { ballot, outcome }
         }))
+    }
+
+    /// Writes what is left of an outcome that is decided. Of several stays what is worth most.
+    pub(super) async fn leave(
+        &self,
+        id: &BaseId,
+        left: Bytes,
+        worth: u64,
+    ) -> Result<(), StorageError> {
+        self.accept(BALLOT_END + worth, id, &left).await
+    }
+
+    /// Forgets how an id ended. Nothing else can be decided about it afterwards, so promises stay.
+    pub(super) async fn forget(&self, id: &BaseId) -> Result<(), StorageError> {
+        delete(&*self.kv, &[names::outcome(id)]).await
     }
 
     /// A ballot that nobody has used, in the round after the one of a ballot that was met. A fresh tag
@@ -213,18 +254,32 @@ pub(super) fn contested(id: &BaseId) -> StorageError {
     StorageError::Unconfirmed(format!("others decide about {id} at this moment"))
 }
 
+/// How an id ended is not known any more, and so it cannot be decided.
+fn forgotten(id: &BaseId) -> StorageError {
+    StorageError::Refused(format!(
+        "{id} was in use so long ago that it is no longer known how that ended; use another id"
+    ))
+}
+
+impl Accepted {
+    /// It was written by one who knew that it is decided.
+    fn is_final(&self) -> bool {
+        self.ballot >= BALLOT_END
+    }
+}
+
 impl Undecided {
     fn by_writing(error: StorageError) -> Self {
-        Self { was_sent: !error.is_refusal(), error }
+        Self { was_sent: !error.is_refusal(), error, is_forgotten: false }
     }
 
     fn after_sending(error: StorageError) -> Self {
-        Self { error, was_sent: true }
+        Self { error, was_sent: true, is_forgotten: false }
     }
 }
 
 impl From<Undecided> for StorageError {
-    fn from(Undecided { error, was_sent }: Undecided) -> Self {
+    fn from(Undecided { error, was_sent, .. }: Undecided) -> Self {
         match error {
             // The last write was refused, but not one before it.
             error if was_sent && error.is_refusal() => Self::Unconfirmed(error.to_string()),

@@ -1,4 +1,8 @@
 //! Reading the logs of all nodes, from a position on.
+//!
+//! What is alive in a part of a log is entered elsewhere before that part is taken away, and it is told
+//! between the two where the log begins now, or that it is gone. So whoever finds, after a look at
+//! everything, that no log begins elsewhere than before, has missed nothing; otherwise it looks again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +15,7 @@ use super::super::{LogPage, LogPosition, StorageError, codec};
 use super::kv::KeyValue;
 use super::log::READ_AHEAD;
 use super::names::{self, LogName};
-use super::objects::{lww, string_set};
+use super::objects::{lww, raised, string_set};
 use super::pack::Found;
 use super::paxos::{Proposer, Standing};
 use crate::txn::{AttemptId, BaseId, Commit};
@@ -73,8 +77,10 @@ pub(super) async fn commits_since(
         }
         let cursor = position.logs.entry(name).or_default();
         cursor.next = cursor.next.max(*first);
+        cursor.unfinished.retain(|number, _| number >= first);
         end &= advance(proposer, log, cursor, &mut commits).await?;
     }
+    end = end && self::logs(&*proposer.kv).await? == logs;
     let next = serde_json::to_vec(&position).map_err(|e| StorageError::Refused(e.to_string()))?;
     Ok(LogPage { commits, next: LogPosition(next.into()), end })
 }
@@ -83,11 +89,19 @@ pub(super) async fn commits_since(
 pub(super) async fn logs(kv: &impl KeyValue) -> Result<Vec<(LogName, u64)>, StorageError> {
     let nodes = string_set(kv.get_newest(names::NODES).await?)?;
     let of_nodes = try_join_all(nodes.iter().map(|node| logs_of(kv, node))).await?;
-    let numbered = of_nodes.into_iter().flat_map(|(logs, about)| {
-        let first = move |log: &LogName| about.firsts.get(&log.incarnation).copied().unwrap_or(0);
-        logs.into_iter().map(move |log| (first(&log), log)).map(|(first, log)| (log, first))
+    let firsts = of_nodes.into_iter().flat_map(|(logs, about)| {
+        logs.into_iter().map(move |log| (about.firsts.get(&log.incarnation).copied(), log))
     });
-    Ok(numbered.collect())
+    let firsts = firsts.map(|(lost, log)| async move {
+        let first = first_of(kv, &log).await?.max(lost.unwrap_or(0));
+        Ok((log, first))
+    });
+    try_join_all(firsts).await
+}
+
+/// The first part of a log that was not taken away.
+pub(super) async fn first_of(kv: &impl KeyValue, log: &LogName) -> Result<u64, StorageError> {
+    raised(kv, &log.first()).await
 }
 
 /// The logs of one node, and what is known of them.
@@ -231,9 +245,17 @@ pub(super) async fn resolve(
     };
     let found = Found::decode(&id, stored)?;
     match found.commit() {
-        Some(commit) if commit.version.writer == writer => Ok(Resolved::Committed(commit.clone())),
+        Some(commit) if commit.version.writer == writer && !is_collected(commit, entry) => {
+            Ok(Resolved::Committed(commit.clone()))
+        }
         _ => Ok(Resolved::Void),
     }
+}
+
+/// Whether nothing is left of what an entry tells of, as newer commits have superseded it.
+fn is_collected(commit: &Commit, entry: &LogEntry) -> bool {
+    let wrote_nothing = entry.record.as_ref().is_some_and(|record| record.write_set.is_empty());
+    commit.keys.is_empty() && !wrote_nothing
 }
 
 fn decode(position: &LogPosition) -> Result<Position, StorageError> {

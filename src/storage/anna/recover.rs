@@ -10,23 +10,21 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::future::try_join_all;
 
 use super::super::StorageError;
 use super::AnnaStore;
+use super::compact::left_before;
+use super::graves::{self, grave};
 use super::kv::KeyValue;
 use super::log::READ_AHEAD;
 use super::names::{self, LogName};
+use super::objects::{delete, raise, raised};
 use super::pack;
 use super::paxos;
 use super::read::{self, Resolved};
-use crate::anna::lattice::Lattice;
-use crate::txn::{AttemptId, Commit, Key, Version};
+use crate::txn::{AttemptId, Commit, Key, Timestamp, Version};
 use crate::wire::{LogBucket, LogEntry, LogState};
-
-/// Greater than any timestamp under which an object of ours is written: nothing comes after it.
-const FOR_GOOD: u64 = u64::MAX >> 1;
 
 /// Commits that are copied before they are written.
 const COPIED_AT_ONCE: usize = 256;
@@ -39,13 +37,13 @@ struct Survivor {
 
 /// What a log left behind.
 #[derive(Default)]
-struct Remains {
+pub(super) struct Remains {
     survivors: Vec<Survivor>,
     seen: HashSet<Version>,
     /// Those of the survivors that were left open.
     late: Vec<Arc<Commit>>,
     /// Objects to delete.
-    debris: Vec<String>,
+    pub(super) debris: Vec<String>,
 }
 
 impl<K: KeyValue> AnnaStore<K> {
@@ -60,6 +58,29 @@ impl<K: KeyValue> AnnaStore<K> {
         for log in dead {
             self.look_through(log, &mut remains).await?;
         }
+        self.enter_survivors(&remains, wall_ns).await?;
+        let is_dead = |one: &String| dead.iter().any(|log| log.incarnation == *one);
+        self.report(|logs| {
+            logs.ended.retain(|one| !is_dead(one));
+            logs.firsts.retain(|one, _| !is_dead(one));
+            logs.gone.extend(dead.iter().map(|log| log.incarnation.clone()));
+            logs.gone.sort();
+            logs.gone.dedup();
+        })
+        .await?;
+        delete(&*self.kv, &remains.debris).await?;
+        for log in dead {
+            self.take_over_graves(log).await?;
+        }
+        Ok(remains.late)
+    }
+
+    /// Copies what is alive into the own log.
+    pub(super) async fn enter_survivors(
+        &self,
+        remains: &Remains,
+        wall_ns: u64,
+    ) -> Result<(), StorageError> {
         let mut newest: HashMap<&Key, &Version> = HashMap::new();
         // What is ahead of the clock cannot be read everywhere yet, so that what it overwrote is needed.
         let is_ahead = |commit: &Commit| commit.version.timestamp.0 > wall_ns;
@@ -75,7 +96,8 @@ impl<K: KeyValue> AnnaStore<K> {
                 |key: &Key| is_ahead(commit) || newest.get(key) == Some(&&commit.version);
             let live: Vec<_> =
                 commit.keys.iter().map(|written| &written.key).filter(|k| is_newest(k)).collect();
-            if live.is_empty() {
+            // What is not in a log is not found when its versions are to be deleted.
+            if live.is_empty() && !self.collects {
                 continue;
             }
             if !survivor.is_published {
@@ -86,30 +108,34 @@ impl<K: KeyValue> AnnaStore<K> {
                 self.log.flush_all(&*self.kv).await?;
             }
         }
-        self.log.flush_all(&*self.kv).await?;
-        let is_dead = |one: &String| dead.iter().any(|log| log.incarnation == *one);
-        self.report(|logs| {
-            logs.ended.retain(|one| !is_dead(one));
-            logs.firsts.retain(|one, _| !is_dead(one));
-            logs.gone.extend(dead.iter().map(|log| log.incarnation.clone()));
-            logs.gone.sort();
-            logs.gone.dedup();
-        })
-        .await?;
-        let delete = |name: &String| {
-            let nothing = Lattice::Lww { timestamp: FOR_GOOD, value: Bytes::new() };
-            let name = name.clone();
-            async move { self.kv.put(&name, nothing).await }
-        };
-        for some in remains.debris.chunks(64) {
-            try_join_all(some.iter().map(delete)).await?;
+        self.log.flush_all(&*self.kv).await
+    }
+
+    /// Takes over the list of ids that are to be forgotten, part by part.
+    async fn take_over_graves(&self, log: &LogName) -> Result<(), StorageError> {
+        let mut number = raised(&*self.kv, &log.first_graves()).await?;
+        // Each was written before the next one was begun.
+        while let Some(bucket) = graves::bucket(&*self.kv, log, number).await? {
+            self.graves.note(bucket.graves);
+            self.graves.flush(&*self.kv).await?;
+            raise(&*self.kv, &log.first_graves(), number + 1).await?;
+            delete(&*self.kv, &[log.graves(number)]).await?;
+            number += 1;
         }
-        Ok(remains.late)
+        if number > 0 {
+            delete(&*self.kv, &[log.first_graves()]).await?;
+        }
+        Ok(())
     }
 
     async fn look_through(&self, log: &LogName, remains: &mut Remains) -> Result<(), StorageError> {
         let (_, about) = read::node_logs(&*self.kv, &log.node).await?;
-        let mut next = about.firsts.get(&log.incarnation).copied().unwrap_or(0);
+        let lost = about.firsts.get(&log.incarnation).copied().unwrap_or(0);
+        let mut next = read::first_of(&*self.kv, log).await?.max(lost);
+        remains.debris.extend(left_before(next).map(|number| log.bucket(number)));
+        if next > 0 {
+            remains.debris.push(log.first());
+        }
         loop {
             let numbers: Vec<_> = (next..next + READ_AHEAD).collect();
             let buckets = numbers.iter().map(|number| read::bucket(&*self.kv, log, *number));
@@ -126,7 +152,12 @@ impl<K: KeyValue> AnnaStore<K> {
         }
     }
 
-    async fn sort_out(&self, bucket: LogBucket, remains: &mut Remains) -> Result<(), StorageError> {
+    /// Finds out what became of the entries of a part of a log, for good.
+    pub(super) async fn sort_out(
+        &self,
+        bucket: LogBucket,
+        remains: &mut Remains,
+    ) -> Result<(), StorageError> {
         let resolved = bucket.entries.iter().map(|entry| self.resolve_for_good(entry));
         let resolved = try_join_all(resolved).await?;
         for (entry, resolved) in bucket.entries.iter().zip(resolved) {
@@ -150,22 +181,28 @@ impl<K: KeyValue> AnnaStore<K> {
         Ok(())
     }
 
-    /// What becomes of an entry. If values of it would be deleted, it is decided first: an outcome that
-    /// lands later must not name them.
+    /// What becomes of an entry. If garbage is collected, or values of it would be deleted, it is decided first:
+    /// an outcome that lands later would be found by nobody, and must not name them.
     async fn resolve_for_good(&self, entry: &LogEntry) -> Result<Resolved, StorageError> {
         let resolved = read::resolve(&self.proposer, entry).await?;
-        if !matches!(resolved, Resolved::Open) || self.orphans(entry).await?.is_empty() {
+        let is_open = matches!(resolved, Resolved::Open);
+        if !is_open || (!self.collects && self.orphans(entry).await?.is_empty()) {
             return Ok(resolved);
         }
-        if let Ok(writer) = AttemptId::parse(&entry.id) {
-            let id = writer.base();
-            self.proposer.propose(&id, &pack::aborted(&id), || ()).await?;
+        let Ok(writer) = AttemptId::parse(&entry.id) else { return Ok(resolved) };
+        let id = writer.base();
+        match self.proposer.propose(&id, &pack::aborted(&id), || ()).await {
+            Ok(_) => {}
+            Err(undecided) if undecided.is_forgotten => return Ok(Resolved::Void),
+            Err(undecided) => return Err(undecided.into()),
         }
+        let at = entry.record.as_ref().and_then(|record| u64::try_from(record.timestamp).ok());
+        self.graves.note(at.map(|at| grave(&id, Timestamp(at))));
         read::resolve(&self.proposer, entry).await
     }
 
     /// The values that an attempt without effect left.
-    async fn orphans(&self, entry: &LogEntry) -> Result<Vec<String>, StorageError> {
+    pub(super) async fn orphans(&self, entry: &LogEntry) -> Result<Vec<String>, StorageError> {
         let Some(record) = &entry.record else { return Ok(Vec::new()) };
         let Ok(writer) = AttemptId::parse(&entry.id) else {
             return Ok(Vec::new());

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use fastrand::Rng;
 use futures_util::stream::FuturesUnordered;
 
+use super::super::super::{Share, Superseded, remains};
 use super::*;
 
 /// Each flaw shows within so many seeds.
@@ -211,6 +212,7 @@ enum Answer {
     Log(Result<LogPage, StorageError>),
     Values(CommitBatch, Result<Vec<Option<Bytes>>, StorageError>),
     ClearedUp(Result<Vec<Arc<Commit>>, StorageError>),
+    Collected,
 }
 
 struct Process {
@@ -235,7 +237,12 @@ struct Contest {
     times: BTreeMap<AttemptId, u32>,
     /// Attempts of which it was said that nothing was and will be written.
     refused: BTreeSet<AttemptId>,
+    /// How each id ended; of a commit what remains when it is collected.
     decided: BTreeMap<BaseId, Outcome>,
+    /// Ids of which something may be gone.
+    collected: BTreeSet<BaseId>,
+    /// All that was collected by now, or aborted, may be forgotten.
+    forgets: bool,
     /// What went wrong.
     broken: Option<String>,
 }
@@ -265,6 +272,8 @@ impl Contest {
             times: BTreeMap::new(),
             refused: BTreeSet::new(),
             decided: BTreeMap::new(),
+            collected: BTreeSet::new(),
+            forgets: false,
             broken: None,
             rng,
         };
@@ -289,6 +298,8 @@ impl Contest {
             incarnation: life.to_string(),
             publication: Publication::default(),
             lands_within: Duration::ZERO,
+            bucket_entries: 2,
+            ..AnnaOptions::default()
         };
         Arc::new(self.calmly(AnnaStore::open(Arc::new(handle), options)).unwrap())
     }
@@ -339,9 +350,11 @@ impl Contest {
         }
         // Now and then an earlier one.
         let id = if self.rng.u8(0..8) == 0 { self.rng.usize(newest..IDS) } else { newest };
-        let base = BaseId::parse(&format!("id-{id}")).unwrap();
+        let base = BaseId::parse(&name_of(id)).unwrap();
         let store = self.processes[number].store.clone();
-        match self.rng.u8(0..12) {
+        match self.rng.u8(0..14) {
+            12 => self.collect(number, &base),
+            13 => self.forget(number),
             0..4 => {
                 let batch = self.new_batch(number, id);
                 self.send(number, batch);
@@ -373,7 +386,7 @@ impl Contest {
         let is_first = makes && self.begun.insert(id);
         self.attempts += 1;
         let name =
-            if is_first { format!("id-{id}") } else { format!("id-{id}.{:x}", self.attempts) };
+            if is_first { name_of(id) } else { format!("{}.{:x}", name_of(id), self.attempts) };
         // Some values stand apart.
         let bytes = if self.rng.bool() { 1 } else { 40_000 };
         let value = Bytes::from(format!("{name} ").repeat(bytes / 6 + 1));
@@ -388,6 +401,45 @@ impl Contest {
         *self.times.entry(writer.clone()).or_default() += 1;
         let store = self.processes[number].store.clone();
         self.push(number, async move { Answer::Commit(batch.clone(), store.commit(batch).await) });
+    }
+
+    /// What the id wrote was superseded, by something else.
+    fn collect(&mut self, number: usize, base: &BaseId) {
+        let Some(Outcome::Committed(commit)) = self.decided.get(base) else { return };
+        let Some(batch) = self.sent.get(&commit.version.writer).cloned() else { return };
+        self.collected.insert(base.clone());
+        let store = self.processes[number].store.clone();
+        self.push(number, async move {
+            let keys = wanted(&batch).into_iter().map(|(key, _)| key).collect();
+            let commit = batch.commit;
+            let gone = Superseded { commit, keys, is_last: true };
+            let garbage = Garbage { superseded: vec![gone], newest: Vec::new() };
+            // Another time, if it failed.
+            let _ = store.collect(&garbage).await;
+            Answer::Collected
+        });
+    }
+
+    /// Nobody may ask any more for what was collected before now, or aborted.
+    fn forget(&mut self, number: usize) {
+        self.forgets = true;
+        let store = self.processes[number].store.clone();
+        let sweep = Sweep {
+            superseded_before: Timestamp(0),
+            outcomes_before: Timestamp(u64::MAX >> 1),
+            orphans_before: Timestamp(0),
+            share: Share::ALL,
+            entries_max: 100,
+        };
+        self.push(number, async move {
+            let _ = store.sweep(&sweep).await;
+            Answer::Collected
+        });
+    }
+
+    fn may_be_forgotten(&self, id: &BaseId) -> bool {
+        let is_aborted = self.decided.get(id) == Some(&Outcome::Aborted);
+        self.forgets && (is_aborted || self.collected.contains(id))
     }
 
     fn ask_for_values(&self, number: usize, base: &BaseId) {
@@ -441,7 +493,9 @@ impl Contest {
             Answer::Settle(id, Ok(outcome)) | Answer::Outcome(id, _, Ok(Some(outcome))) => {
                 self.decides(&id, outcome);
             }
-            Answer::Outcome(id, true, Ok(None)) => self.breaks(format!("{id} is open again")),
+            Answer::Outcome(id, true, Ok(None)) if !self.may_be_forgotten(&id) => {
+                self.breaks(format!("{id} is open again"));
+            }
             Answer::Values(batch, Ok(values)) => self.check_values(&batch, &values),
             Answer::Log(Ok(LogPage { commits, .. })) | Answer::ClearedUp(Ok(commits)) => {
                 for commit in commits {
@@ -456,22 +510,28 @@ impl Contest {
 
     /// An outcome is told. It must be the one that was told before.
     fn decides(&mut self, id: &BaseId, outcome: Outcome) {
-        let told = self.decided.entry(id.clone()).or_insert_with(|| outcome.clone());
-        if *told != outcome {
+        let remains = remains_of(&outcome);
+        let told = self.decided.entry(id.clone()).or_insert_with(|| remains.clone());
+        if *told != remains {
             let why = format!("{id}: {told:?} was told, then {outcome:?}");
             return self.breaks(why);
         }
         if let Outcome::Committed(commit) = &outcome {
             let writer = &commit.version.writer;
+            let was_collected = commit.keys.is_empty() && self.collected.contains(id);
+            let was_sent = |batch: &CommitBatch| was_collected || batch.commit == *commit;
             if self.refused.contains(writer) {
                 self.breaks(format!("{writer} was refused and has committed"));
-            } else if self.sent.get(writer).is_none_or(|batch| batch.commit != *commit) {
+            } else if !self.sent.get(writer).is_some_and(was_sent) {
                 self.breaks(format!("nobody sent {commit:?}"));
             }
         }
     }
 
     fn check_values(&mut self, batch: &CommitBatch, found: &[Option<Bytes>]) {
+        if self.collected.contains(&batch.commit.version.writer.base()) {
+            return;
+        }
         if !batch.values.iter().map(Some).eq(found.iter().map(Option::as_ref)) {
             self.breaks(format!("the values of {:?} are gone", batch.commit.version));
         }
@@ -488,11 +548,15 @@ impl Contest {
         let logged = self.calmly(log(&store));
         for (id, outcome) in &told {
             let found = self.calmly(store.outcome(id)).unwrap();
-            if found.as_ref() != Some(outcome) {
+            let is_told = |found: &Outcome| remains_of(found) == *outcome;
+            if !found.as_ref().map_or(self.may_be_forgotten(id), is_told) {
                 self.breaks(format!("{id}: {outcome:?} was told, {found:?} is there"));
             }
-            if let Outcome::Committed(commit) = outcome {
+            if let Outcome::Committed(commit) = outcome
+                && !self.collected.contains(id)
+            {
                 let batch = self.sent[&commit.version.writer].clone();
+                let commit = &batch.commit;
                 let values = self.calmly(store.versions(&wanted(&batch))).unwrap();
                 self.check_values(&batch, &values);
                 if !logged.contains(commit) {
@@ -501,6 +565,19 @@ impl Contest {
             }
         }
     }
+}
+
+/// What is left of an outcome when it is collected.
+fn remains_of(outcome: &Outcome) -> Outcome {
+    match outcome {
+        Outcome::Committed(commit) => remains::of(commit),
+        Outcome::Aborted => Outcome::Aborted,
+    }
+}
+
+/// An id that tells when it was made.
+fn name_of(id: usize) -> String {
+    format!("01995000-0000-7000-8000-{id:012x}")
 }
 
 fn wanted(batch: &CommitBatch) -> Vec<(Key, Version)> {
