@@ -164,7 +164,7 @@ fn a_store_of_another_format_is_refused() {
     drop(open(dir.path()));
     let format = dir.path().join("format");
     let text = std::fs::read_to_string(&format).unwrap();
-    std::fs::write(&format, text.replace("format 2", "format 3")).unwrap();
+    std::fs::write(&format, text.replace("format 3", "format 4")).unwrap();
     let error = EmbeddedStore::open(dir.path(), EmbeddedOptions::default()).err().unwrap();
     assert!(matches!(error, OpenError::Format { .. }), "{error}");
 }

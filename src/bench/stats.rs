@@ -149,8 +149,24 @@ impl Compared {
     ) -> Self {
         let floor = median(floor.iter().filter_map(&figure));
         let sidecar = median(sidecar.iter().filter_map(&figure));
-        Self { floor, sidecar, ratio: if floor > 0.0 { sidecar / floor } else { 0.0 } }
+        Self { floor, sidecar, ratio: ratio(floor, sidecar) }
     }
+
+    /// Compares the rounds that took place next to each other: what disturbs a machine for longer than a
+    /// round then disturbs both sides of a ratio. The ratio is the median of theirs.
+    pub(super) fn in_turns(
+        floor: &[Round],
+        sidecar: &[Round],
+        figure: impl Fn(&Round) -> Option<f64>,
+    ) -> Self {
+        let pairs = floor.iter().zip(sidecar);
+        let ratios = pairs.filter_map(|(one, other)| Some(ratio(figure(one)?, figure(other)?)));
+        Self { ratio: median(ratios), ..Self::medians(floor, sidecar, &figure) }
+    }
+}
+
+fn ratio(floor: f64, sidecar: f64) -> f64 {
+    if floor > 0.0 { sidecar / floor } else { 0.0 }
 }
 
 #[cfg(test)]
@@ -174,6 +190,17 @@ mod tests {
         let got = round.times["get"];
         assert!((499.0..502.0).contains(&got.p50_us), "{got:?}");
         assert!((988.0..992.0).contains(&got.p99_us), "{got:?}");
+    }
+
+    #[test]
+    fn what_disturbs_both_disturbs_no_ratio() {
+        let rounds = |rates: [f64; 3]| {
+            rates.map(|transactions_per_s| Round { transactions_per_s, ..Round::default() })
+        };
+        let (floor, sidecar) = (rounds([100.0, 10.0, 50.0]), rounds([90.0, 9.0, 45.0]));
+        let compared = Compared::in_turns(&floor, &sidecar, |round| Some(round.transactions_per_s));
+        assert!((compared.ratio - 0.9).abs() < 1e-9, "{compared:?}");
+        assert_eq!((compared.floor, compared.sidecar), (50.0, 45.0));
     }
 
     #[test]

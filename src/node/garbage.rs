@@ -160,6 +160,7 @@ impl Node {
             }
             for old in self.index.drop_older(&key, &by.version) {
                 self.garbage.counts.dropped += 1;
+                self.values.remove(&key, &old.version);
                 let entry = dropped.entry(old.version.clone());
                 entry.or_insert_with(|| (old, Vec::new())).1.push(key.clone());
                 newest.insert(key.clone(), by.clone());

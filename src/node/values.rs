@@ -65,6 +65,11 @@ impl Values {
         self.cache.insert(Slot(key, version), value);
     }
 
+    /// Nobody will ask for this version any more.
+    pub(super) fn remove(&mut self, key: &Key, version: &Version) {
+        self.cache.remove(&SlotRef(key, version));
+    }
+
     /// The keys of which some version is here, each once.
     pub(super) fn keys(&self) -> Vec<Key> {
         let mut keys: Vec<_> = self.cache.iter().map(|(slot, _)| slot.0.clone()).collect();

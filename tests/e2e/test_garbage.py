@@ -205,6 +205,34 @@ def test_groups_stay_whole_while_they_are_forgotten_and_written(
     assert daemon.status()["node"]["keys"] <= Groups.bound * 1.1
 
 
+def test_values_in_memory_are_bounded_in_bytes(
+    start: Callable[..., Daemon], client_of: Callable[[Daemon], aft.Client]
+) -> None:
+    bound, size = 200_000, 10_000
+    daemon = start(*EAGER, "--cache-bytes-max", str(bound))
+    client = client_of(daemon)
+    for number in range(100):
+        client.put(f"key/{number}", b"%d" % number * size)
+        assert daemon.counter("aft_cache_bytes") <= bound
+    # Those that are read have their turn, too, and what is not in memory is in the store.
+    for number in range(100):
+        assert client.get(f"key/{number}") == b"%d" % number * size
+        assert daemon.counter("aft_cache_bytes") <= bound
+    assert inspect(daemon)["node"]["cached_bytes"] > size, "some are kept"
+
+
+def test_what_was_overwritten_leaves_the_value_cache(
+    start: Callable[..., Daemon], client_of: Callable[[Daemon], aft.Client]
+) -> None:
+    daemon = start(*EAGER)
+    client = client_of(daemon)
+    for number in range(50):
+        client.put("k", b"%d" % (number % 10) * 10_000)
+    until(lambda: daemon.counter("aft_index_versions") == 1)
+    assert 10_000 < daemon.counter("aft_cache_bytes") < 20_000
+    assert client.get("k") == b"9" * 10_000
+
+
 def test_a_long_transaction_keeps_what_it_may_read(
     start: Callable[..., Daemon], client_of: Callable[[Daemon], aft.Client]
 ) -> None:

@@ -6,9 +6,12 @@ use super::Soak;
 use crate::bench::BenchError;
 use crate::bench::client::Plan;
 use crate::bench::ipc;
-use crate::bench::sidecar::{Language, load};
+use crate::bench::sidecar::{Language, Load, load};
 use crate::bench::stats::{Compared, Round};
 use crate::bench::table::{Table, micros, times};
+
+/// Before each turn is counted: garbage and merges that the other one's turn has left are done by then.
+const WARMUP_SECONDS: f64 = 2.0;
 
 /// Throughput of both.
 #[derive(Debug, Serialize)]
@@ -26,6 +29,7 @@ impl Collecting {
         soak.fill(&collects)?;
         let seconds = soak.options.compare_seconds;
         let work = soak.work(Plan::Whole, soak.options.clients, seconds);
+        let work = Load { warmup_seconds: WARMUP_SECONDS.min(seconds), ..work };
         let (mut kept, mut collected) = (Vec::new(), Vec::new());
         let progress = ipc::bar(soak.options.compare_rounds);
         progress.set_message("with and without collecting");
@@ -42,7 +46,7 @@ impl Collecting {
         }
         progress.finish_and_clear();
         let compared =
-            |figure: &dyn Fn(&Round) -> Option<f64>| Compared::medians(&kept, &collected, figure);
+            |figure: &dyn Fn(&Round) -> Option<f64>| Compared::in_turns(&kept, &collected, figure);
         Ok(Self {
             transactions_per_s: compared(&|round| Some(round.transactions_per_s)),
             cpu_us_per_request: compared(&|round| Some(round.cpu_us_per_request)),

@@ -80,6 +80,7 @@ fn of_node(lines: &mut Vec<String>, node: &Status) {
         count("  superseded", superseded as u64),
         count("transactions running", node.transactions as u64),
         line("  the oldest for", &oldest),
+        line("  writes that they hold", &bytes(node.buffered_bytes as u64)),
         line("values in memory", &bytes(node.cached_bytes)),
         count("commits kept aside (clock-bound)", node.quarantined as u64),
     ]);

@@ -128,7 +128,8 @@ impl Found {
             (codec::record_of(commit), (commit.keys.len() - left.len()) as u64)
         };
         let values = if is_remains { Vec::new() } else { left };
-        let outcome = StoredOutcome { record: Some(record), values }.encode_to_vec().into();
+        let outcome = StoredOutcome { record: Some(record), values, ..StoredOutcome::default() };
+        let outcome = outcome.encode_to_vec().into();
         Some(Left { outcome, worth, apart, versions: gone.len(), is_remains })
     }
 

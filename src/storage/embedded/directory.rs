@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::OpenError;
 
 const TITLE: &str = "aft embedded store";
-const FORMAT: &str = "2";
+const FORMAT: &str = "3";
 
 /// Names that may stand in a directory that becomes a store: a lock file is left by an attempt that
 /// got no further, and the other is in the root of every new file system.

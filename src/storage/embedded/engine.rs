@@ -3,13 +3,12 @@
 //! | keyspace   | key                                             | value                          |
 //! | ---------- | ----------------------------------------------- | ------------------------------ |
 //! | `versions` | see [`names`](super::names)                      | the version, a `KeyValuePair`  |
-//! | `outcomes` | the base id                                     | the number of the commit's log entry, 8 bytes; or a `TransactionRecord` |
+//! | `outcomes` | the base id                                     | see [`decided`](super::decided) |
 //! | `log`      | the entry's number from 0, 8 bytes big endian   | the commit's `TransactionRecord` |
 //! | `state`    | `batch` and the store's id                      | a journal header               |
 //!
-//! A record in `outcomes` is that of an aborted id, or what remains of a collected commit: its write set
-//! is empty, and its log entry is gone. The last entry of the log is never deleted, as it is compared with
-//! the journal when the store is opened.
+//! When a commit is collected, its entry in the log is deleted; its outcome is what it was. The last entry
+//! of the log is never deleted, as it is compared with the journal when the store is opened.
 
 // fjall has no way to wait for its threads, so they are looked at again and again.
 #![allow(clippy::disallowed_methods)]
@@ -30,25 +29,34 @@ use fjall::{
 use parking_lot::RwLock;
 use rustix::io::Errno;
 
+use super::decided::{self, Decided};
 use super::directory::Directory;
 use super::journal::Header;
 use super::{EmbeddedOptions, OpenError, names};
 use crate::storage::codec::{self, VersionEncoder};
-use crate::storage::{Garbage, LogPage, StorageError, Superseded, position, remains};
-use crate::txn::{BaseId, Commit, Key, Outcome, Timestamp, Version};
+use crate::storage::{Garbage, LogPage, StorageError, Superseded, position};
+use crate::txn::{BaseId, Commit, Key, Outcome, Version};
 
 const KEYSPACES: [&str; 4] = ["versions", "outcomes", "log", "state"];
-/// Values up to this size stay in the tree; larger ones are written once and not merged again.
-const SEPARATE_FROM_BYTES: u32 = 512;
+/// Smaller values stay in the tree; larger ones lie in files of their own, so that they are not written
+/// again whenever parts of the tree are merged. Such a file is cleared up only when everything that names
+/// it is merged at once, and that happens as long as all names take one level of the tree: 256 MiB, or
+/// 40 GB of values of this size.
+const SEPARATE_FROM_BYTES: u32 = 16 << 10;
+/// The part of such a file that may be garbage.
+const GARBAGE_MAX: f32 = 0.5;
 const VERSIONS_MEMTABLE_BYTES: u64 = 32 << 20;
 const RECORDS_MEMTABLE_BYTES: u64 = 8 << 20;
-/// All journals together; also bounds the time that opening takes.
-const JOURNALS_BYTES_MAX: u64 = 256 << 20;
+/// When the finished journals hold more, what only the oldest holds is written to data files. With the one
+/// that is written to, they bound the time that opening takes.
+const JOURNALS_BYTES_MAX: u64 = 64 << 20;
 const WORKER_THREADS: usize = 2;
 /// fjall blocks a commit for ever if it has four memtables to flush, or 30 runs to merge, and the
 /// thread that would do it has failed. These limits keep away from that.
 const UNFLUSHED_MEMTABLES_MAX: usize = 1;
 const UNMERGED_RUNS_MAX: usize = 24;
+/// What is deleted in one batch with the commits that wait.
+const DELETIONS_AT_ONCE: usize = 128;
 const PAGE_COMMITS_MAX: usize = 1024;
 const PAGE_BYTES_MAX: usize = 4 << 20;
 
@@ -184,39 +192,28 @@ impl Engine {
         let Some(stored) = self.outcomes.get(id.as_str()).map_err(read_error)? else {
             return Ok(None);
         };
-        let Some(entry) = entry_number(&stored) else {
-            return codec::decode_outcome(id, Bytes::from_owner(stored)).map(Some);
+        let decided = Decided::read(Bytes::from_owner(stored));
+        let record = match decided.entry {
+            Some(entry) => self.log.get(entry.to_be_bytes()).map_err(read_error)?,
+            None => None,
         };
-        match self.log.get(entry.to_be_bytes()).map_err(read_error)? {
-            Some(record) => codec::decode_outcome(id, Bytes::from_owner(record)).map(Some),
-            // It may have been collected since.
-            None => match self.outcomes.get(id.as_str()).map_err(read_error)? {
-                Some(stored) if entry_number(&stored).is_none() => {
-                    codec::decode_outcome(id, Bytes::from_owner(stored)).map(Some)
-                }
-                None => Ok(None),
-                Some(_) => {
-                    let what = format!("entry {entry} of the log, the commit of {id}, is missing");
-                    Err(StorageError::Damaged(what))
-                }
-            },
-        }
+        // Without an entry this is an aborted id, or a commit that was collected.
+        let record = record.map_or(decided.record, Bytes::from_owner);
+        codec::decode_outcome(id, record).map(Some)
     }
 
-    /// The number of a commit's entry in the log, if it is there.
+    /// The number of a commit's entry in the log, if it was there.
     fn entry_of(&self, commit: &Commit) -> Result<Option<u64>, StorageError> {
         let id = commit.version.writer.base();
         let stored = self.outcomes.get(id.as_str()).map_err(read_error)?;
-        Ok(stored.and_then(|stored| entry_number(&stored)))
+        Ok(stored.and_then(|stored| Decided::read(Bytes::from_owner(stored)).entry))
     }
 
     pub fn versions(&self, wanted: &[(Key, Version)]) -> Result<Vec<Option<Bytes>>, StorageError> {
         let value = |(key, version): &(Key, Version)| {
             let name = names::version(key, version);
             match self.versions.get(name).map_err(read_error)? {
-                Some(stored) => {
-                    codec::decode_version(key, version, Bytes::from_owner(stored)).map(Some)
-                }
+                Some(stored) => codec::decode_version(key, version, alone(stored)).map(Some),
                 None => Ok(None),
             }
         };
@@ -246,17 +243,22 @@ impl Engine {
         }
     }
 
-    /// What is to be deleted of what is garbage.
-    pub fn deletions(&self, garbage: &Garbage) -> Result<Deletions, StorageError> {
-        let mut deletions = Deletions::default();
+    /// What is to be deleted of what is garbage, in parts that are written one after the other.
+    pub fn deletions(&self, garbage: &Garbage) -> Result<Vec<Deletions>, StorageError> {
+        let mut parts = vec![Deletions::default()];
         for Superseded { commit, keys, is_last } in &garbage.superseded {
-            let versions = keys.iter().map(|key| names::version(key, &commit.version));
-            deletions.versions.extend(versions);
-            if *is_last && let Some(entry) = self.entry_of(commit)? {
-                deletions.records.push((entry, commit.clone()));
+            let names = keys.iter().map(|key| names::version(key, &commit.version));
+            let entry = if *is_last { self.entry_of(commit)? } else { None };
+            if parts.last().is_none_or(Deletions::is_full) {
+                parts.push(Deletions::default());
+            }
+            if let Some(part) = parts.last_mut() {
+                // A version is never there without its record.
+                part.versions.extend(names);
+                part.entries.extend(entry);
             }
         }
-        Ok(deletions)
+        Ok(parts)
     }
 
     /// The versions from a name on, as names.
@@ -280,19 +282,21 @@ impl Engine {
         })
     }
 
-    /// The outcomes from an id on that are more than the number of a log entry: aborted ids, and what
-    /// remains of collected commits. Each with when it was decided, if it says.
-    pub fn remains(
+    /// The outcomes from an id on.
+    pub fn decided(
         &self,
         from: &str,
-    ) -> impl Iterator<Item = Result<(String, Option<Remains>), StorageError>> {
+    ) -> impl Iterator<Item = Result<(String, Decided), StorageError>> {
         self.outcomes.range(from.as_bytes()..).map(|entry| {
             let (id, stored) = entry.into_inner().map_err(read_error)?;
             let id = String::from_utf8_lossy(&id).into_owned();
-            let is_entry = entry_number(&stored).is_some();
-            let remains = (!is_entry).then(|| Remains { decided: codec::recorded_at(&stored) });
-            Ok((id, remains))
+            Ok((id, Decided::read(Bytes::from_owner(stored))))
         })
+    }
+
+    /// Whether an entry of the log is there.
+    pub fn has_entry(&self, entry: u64) -> Result<bool, StorageError> {
+        self.log.contains_key(entry.to_be_bytes()).map_err(read_error)
     }
 
     /// Whether any version of a commit is still there.
@@ -370,11 +374,20 @@ impl Engine {
     }
 }
 
+/// A version that may be kept for long: small ones are part of a block of many.
+fn alone(stored: fjall::Slice) -> Bytes {
+    if stored.len() < SEPARATE_FROM_BYTES as usize {
+        Bytes::copy_from_slice(&stored)
+    } else {
+        Bytes::from_owner(stored)
+    }
+}
+
 fn bad_entry() -> StorageError {
     StorageError::Damaged("the number of an entry of the log cannot be read".into())
 }
 
-/// The number of a log entry, as the log's key and as what `outcomes` holds of a commit.
+/// The number of a log entry as the log's key.
 fn entry_number(stored: &[u8]) -> Option<u64> {
     stored.try_into().ok().map(u64::from_be_bytes)
 }
@@ -383,26 +396,37 @@ fn page(commits: Vec<Arc<Commit>>, next: u64, end: bool) -> LogPage {
     LogPage { commits, next: position::encode(next), end }
 }
 
-/// An outcome that is no record of live versions.
-pub(super) struct Remains {
-    /// When the id was decided, if the outcome says.
-    pub decided: Option<Timestamp>,
-}
-
 /// What is to be deleted.
 #[derive(Debug, Default)]
 pub(super) struct Deletions {
     /// Names of versions.
     pub versions: Vec<Vec<u8>>,
-    /// Log entries with their commits, of which there remains that they were.
-    pub records: Vec<(u64, Arc<Commit>)>,
+    /// Entries of the log.
+    pub entries: Vec<u64>,
     /// Ids whose outcome is forgotten.
     pub outcomes: Vec<BaseId>,
 }
 
 impl Deletions {
     pub fn is_empty(&self) -> bool {
-        self.versions.is_empty() && self.records.is_empty() && self.outcomes.is_empty()
+        self.versions.is_empty() && self.entries.is_empty() && self.outcomes.is_empty()
+    }
+
+    /// Commits would wait noticeably if more were written with them.
+    fn is_full(&self) -> bool {
+        self.versions.len() + self.entries.len() + self.outcomes.len() >= DELETIONS_AT_ONCE
+    }
+
+    /// In parts that are written one after the other.
+    pub fn split(self) -> Vec<Self> {
+        let mut parts = Vec::new();
+        let part = |versions: &[Vec<u8>]| Self { versions: versions.to_vec(), ..Self::default() };
+        parts.extend(self.versions.chunks(DELETIONS_AT_ONCE).map(part));
+        let part = |entries: &[u64]| Self { entries: entries.to_vec(), ..Self::default() };
+        parts.extend(self.entries.chunks(DELETIONS_AT_ONCE).map(part));
+        let part = |outcomes: &[BaseId]| Self { outcomes: outcomes.to_vec(), ..Self::default() };
+        parts.extend(self.outcomes.chunks(DELETIONS_AT_ONCE).map(part));
+        parts
     }
 }
 
@@ -422,12 +446,12 @@ impl Batch<'_> {
         }
     }
 
-    /// The record as a log entry, and as the outcome, which names that entry.
+    /// The record as a log entry, and the outcome, which names that entry.
     pub fn record(&mut self, entry: u64, commit: &Commit) {
         let stored = codec::encode_commit(commit);
         self.writes.insert(&self.engine.log, entry.to_be_bytes(), stored);
         let id = commit.version.writer.base();
-        self.writes.insert(&self.engine.outcomes, id.as_str(), entry.to_be_bytes());
+        self.writes.insert(&self.engine.outcomes, id.as_str(), decided::committed(entry, commit));
     }
 
     /// `wall_ns` is the time, so that the outcome can be forgotten some day.
@@ -441,11 +465,7 @@ impl Batch<'_> {
         self.writes.remove(&self.engine.versions, name);
     }
 
-    /// Leaves of a commit's record what remains of it.
-    pub fn delete_record(&mut self, entry: u64, commit: &Commit) {
-        let id = commit.version.writer.base();
-        let remains = codec::encode_outcome(&id, &remains::of(commit));
-        self.writes.insert(&self.engine.outcomes, id.as_str(), remains);
+    pub fn delete_entry(&mut self, entry: u64) {
         self.writes.remove(&self.engine.log, entry.to_be_bytes());
     }
 
@@ -507,7 +527,10 @@ fn keyspace_options(name: &str) -> KeyspaceCreateOptions {
         // Values are opaque and often compressed already.
         let values = KvSeparationOptions::default()
             .compression(CompressionType::None)
-            .separation_threshold(SEPARATE_FROM_BYTES);
+            .separation_threshold(SEPARATE_FROM_BYTES)
+            .staleness_threshold(GARBAGE_MAX)
+            // Of all such files, not only of the oldest.
+            .age_cutoff(1.0);
         options
             .max_memtable_size(VERSIONS_MEMTABLE_BYTES)
             .data_block_compression_policy(CompressionPolicy::disabled())

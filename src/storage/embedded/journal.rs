@@ -178,8 +178,8 @@ fn scan(path: &Path, store: Uuid, last: &mut Option<Header>) -> Result<Scan, Ope
     loop {
         let begin = reader.offset;
         match reader.batch() {
-            Ok(Some(header)) if last.is_none_or(|last| header.follows(last)) => {
-                *last = Some(header);
+            Ok(Some((header, engine_sequence))) if last.is_none_or(|last| header.follows(last)) => {
+                *last = Some(Header { engine_sequence, ..header });
             }
             Ok(None) => return Ok(Scan::Whole),
             Ok(Some(_)) => return Ok(Scan::Broken(begin)),
@@ -193,6 +193,7 @@ fn scan(path: &Path, store: Uuid, last: &mut Option<Header>) -> Result<Scan, Ope
 }
 
 impl Header {
+    /// No checksum covers the sequence number of `last`; this tells if it was changed.
     fn follows(&self, last: Self) -> bool {
         self.batch == last.batch + 1 && self.engine_sequence > last.engine_sequence
     }
@@ -221,8 +222,8 @@ struct Reader {
 }
 
 impl Reader {
-    /// The next batch; `None` at the end of the file.
-    fn batch(&mut self) -> Result<Option<Header>, Unreadable> {
+    /// The next batch and its sequence number; `None` at the end of the file.
+    fn batch(&mut self) -> Result<Option<(Header, u64)>, Unreadable> {
         if self.left == 0 {
             return Ok(None);
         }
@@ -249,7 +250,7 @@ impl Reader {
             header.engine_sequence..header.engine_sequence.saturating_add(ENGINE_SEQUENCE_SLACK);
         let is_whole =
             checksum == hash.digest() && trailer == *TRAILER && expected.contains(&engine_sequence);
-        if is_whole { Ok(Some(header)) } else { Err(Unreadable::Broken) }
+        if is_whole { Ok(Some((header, engine_sequence))) } else { Err(Unreadable::Broken) }
     }
 
     /// Reads an item into the checksum; answers the header if it is one.

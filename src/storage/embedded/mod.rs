@@ -7,7 +7,7 @@
 //! - `writer`: one thread owns all writes. What waits when it comes round becomes one batch with
 //!   one sync, so that many committers share the cost of the disk, while a lone one waits for nobody.
 //! - `readers`: a few threads that read, so that whoever asks is never blocked by the disk.
-//! - `engine`, `names`: what lies where in fjall, opened and closed as a whole.
+//! - `engine`, `names`, `decided`: what lies where in fjall, opened and closed as a whole.
 //! - `sweep`: looks for garbage that was not collected.
 //! - `directory`: the directory belongs to one process, and holds a store of ours or nothing.
 //! - `journal`, `manifest`, `mark`: what is looked at before fjall may touch the files, since
@@ -50,6 +50,7 @@ use super::{
 };
 use crate::txn::{BaseId, Commit, Key, Outcome, Version};
 
+mod decided;
 mod directory;
 mod engine;
 mod journal;
@@ -183,9 +184,10 @@ impl EmbeddedStore {
         }
     }
 
-    async fn delete(&self, deletions: Deletions) -> Result<(), StorageError> {
-        if !deletions.is_empty() {
-            self.write(Request::Delete(deletions), 0).await?;
+    /// Deletes one part after the other. Each is written together with the commits that wait then.
+    async fn delete(&self, parts: Vec<Deletions>) -> Result<(), StorageError> {
+        for part in parts.into_iter().filter(|part| !part.is_empty()) {
+            self.write(Request::Delete(part), 0).await?;
         }
         Ok(())
     }
@@ -283,14 +285,14 @@ impl Storage for EmbeddedStore {
 
     async fn collect(&self, garbage: &Garbage) -> Result<(), StorageError> {
         let garbage = garbage.clone();
-        let deletions = self.read(move |engine| engine.deletions(&garbage)).await?;
-        self.delete(deletions).await
+        let parts = self.read(move |engine| engine.deletions(&garbage)).await?;
+        self.delete(parts).await
     }
 
     async fn sweep(&self, sweep: &Sweep) -> Result<Swept, StorageError> {
         let (cursor, sweep) = (self.sweep.lock().clone(), *sweep);
         let found = self.read(move |engine| sweep::go_on(engine, cursor, &sweep)).await?;
-        self.delete(found.deletions).await?;
+        self.delete(found.deletions.split()).await?;
         *self.sweep.lock() = found.next;
         Ok(found.swept)
     }

@@ -8,10 +8,15 @@
 
 use std::ops::ControlFlow;
 
+use super::decided::Decided;
 use super::engine::{Deletions, Engine};
 use super::names;
+use super::writer::wall_ns;
 use crate::storage::{StorageError, Sweep, Swept};
 use crate::txn::{BaseId, Key, Version};
+
+/// Ids made by other nodes may be from the near future.
+const CLOCKS_DIFFER_NS: u64 = 3_600_000_000_000;
 
 /// Where the next call begins.
 #[derive(Debug, Clone, Default)]
@@ -35,7 +40,13 @@ pub(super) struct Found {
 
 /// Goes on from `cursor`.
 pub(super) fn go_on(engine: &Engine, cursor: Cursor, sweep: &Sweep) -> Result<Found, StorageError> {
-    let mut walk = Walk { engine, sweep, deletions: Deletions::default(), swept: Swept::default() };
+    let mut walk = Walk {
+        engine,
+        sweep,
+        behind_young: ids_from(wall_ns().saturating_add(CLOCKS_DIFFER_NS)),
+        deletions: Deletions::default(),
+        swept: Swept::default(),
+    };
     let next = match cursor {
         Cursor::Start => walk.versions(Vec::new())?,
         Cursor::Versions(behind) => walk.versions(behind)?,
@@ -44,17 +55,35 @@ pub(super) fn go_on(engine: &Engine, cursor: Cursor, sweep: &Sweep) -> Result<Fo
     };
     let Walk { deletions, mut swept, .. } = walk;
     swept.versions = deletions.versions.len() as u64;
-    swept.records = deletions.records.len() as u64;
+    swept.records = deletions.entries.len() as u64;
     swept.outcomes = deletions.outcomes.len() as u64;
     swept.end = matches!(next, Cursor::Start);
     Ok(Found { deletions, swept, next })
 }
 
+/// Where a walk over outcomes stops.
+enum Stop {
+    End,
+    /// It has looked at enough for now, and this id is the next.
+    Enough(String),
+    /// Here the ids begin that nodes have made of late. They are nearly all there are, so they are passed
+    /// over. What clients have named like them has its turn when the clock has moved on.
+    Young,
+}
+
 struct Walk<'a> {
     engine: &'a Engine,
     sweep: &'a Sweep,
+    /// Behind all ids that nodes have made up to now.
+    behind_young: String,
     deletions: Deletions,
     swept: Swept,
+}
+
+/// The first id that a node may make at this time.
+fn ids_from(wall_ns: u64) -> String {
+    let id = uuid::Builder::from_unix_timestamp_millis(wall_ns / 1_000_000, &[0; 10]);
+    id.into_uuid().to_string()
 }
 
 impl Walk<'_> {
@@ -90,7 +119,7 @@ impl Walk<'_> {
             }
             let is_ours = self.sweep.share.has(commit.version.writer.as_str());
             if is_ours && !self.engine.has_values_of(&commit)? {
-                self.deletions.records.push((number, commit));
+                self.deletions.entries.push(number);
             }
         }
         Ok(Cursor::Outcomes(String::new()))
@@ -98,20 +127,40 @@ impl Walk<'_> {
 
     /// Outcomes that nobody may ask for any more.
     fn outcomes(&mut self, behind: String) -> Result<Cursor, StorageError> {
-        for entry in self.engine.remains(&behind) {
-            let (id, remains) = entry?;
-            if self.count().is_break() {
-                return Ok(Cursor::Outcomes(id));
-            }
-            let decided = remains.and_then(|remains| remains.decided);
-            if decided.is_some_and(|at| at < self.sweep.outcomes_before)
-                && self.sweep.share.has(&id)
-                && let Ok(id) = BaseId::parse(&id)
-            {
-                self.deletions.outcomes.push(id);
+        let mut from = behind;
+        loop {
+            match self.outcomes_from(&from)? {
+                Stop::End => return Ok(Cursor::Start),
+                Stop::Enough(id) => return Ok(Cursor::Outcomes(id)),
+                Stop::Young => from.clone_from(&self.behind_young),
             }
         }
-        Ok(Cursor::Start)
+    }
+
+    fn outcomes_from(&mut self, from: &str) -> Result<Stop, StorageError> {
+        for entry in self.engine.decided(from) {
+            let (id, decided) = entry?;
+            if self.count().is_break() {
+                return Ok(Stop::Enough(id));
+            }
+            let Ok(base) = BaseId::parse(&id) else { continue };
+            let is_young = base.created_ns().is_some_and(|at| at >= self.sweep.outcomes_before.0);
+            if is_young && id < self.behind_young {
+                return Ok(Stop::Young);
+            }
+            if decided.at().is_some_and(|at| at < self.sweep.outcomes_before)
+                && self.sweep.share.has(&id)
+                && !self.has_record(&decided)?
+            {
+                self.deletions.outcomes.push(base);
+            }
+        }
+        Ok(Stop::End)
+    }
+
+    /// The commit has versions, perhaps, that are to be found.
+    fn has_record(&self, decided: &Decided) -> Result<bool, StorageError> {
+        decided.entry.map_or(Ok(false), |entry| self.engine.has_entry(entry))
     }
 
     fn count(&mut self) -> ControlFlow<()> {

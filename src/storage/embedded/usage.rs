@@ -22,10 +22,11 @@ pub(super) fn count(engine: &Engine) -> Result<Usage, StorageError> {
         entry?;
         usage.log_entries += 1;
     }
-    for entry in engine.remains("") {
-        let (_, remains) = entry?;
+    for outcome in engine.decided("") {
+        outcome?;
         usage.outcomes += 1;
-        usage.remains += u64::from(remains.is_some());
     }
+    // Each entry of the log has an outcome.
+    usage.remains = usage.outcomes.saturating_sub(usage.log_entries);
     Ok(usage)
 }

@@ -347,9 +347,8 @@ impl Writer {
         for deletions in deletions {
             deletions.versions.iter().for_each(|name| batch.delete_version(name));
             // The last entry is compared with the journal when the store is opened. A sweep finds it later.
-            let records =
-                deletions.records.iter().filter(|(entry, _)| entry + 1 != header.next_entry);
-            records.for_each(|(entry, commit)| batch.delete_record(*entry, commit));
+            let entries = deletions.entries.iter().filter(|entry| *entry + 1 != header.next_entry);
+            entries.for_each(|entry| batch.delete_entry(*entry));
             deletions.outcomes.iter().for_each(|id| batch.delete_outcome(id));
         }
         batch.write()?;
@@ -359,7 +358,8 @@ impl Writer {
     }
 }
 
-fn wall_ns() -> u64 {
+/// Nanoseconds since the Unix epoch.
+pub(super) fn wall_ns() -> u64 {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX)
 }
