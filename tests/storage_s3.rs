@@ -386,7 +386,7 @@ async fn throttling_is_waited_out_and_reported() {
 async fn a_server_that_restarts_or_stands_still_loses_nothing() {
     const WRITERS: u64 = 4;
     const COMMITS: u64 = 12;
-    let mut server = Server::start();
+    let mut server = Server::start_keeping_objects();
     let bucket = Bucket::new(server.url());
     let store = bucket.open().await;
     let done = Arc::new(AtomicU64::new(0));

@@ -95,7 +95,7 @@ async fn serve(
             Act::Answer(status, json) => {
                 let answer = format!(
                     "HTTP/1.1 {status} As told\r\nContent-Type: application/x-amz-json-1.0\r\n\
-                     Content-Length: {}\r\n\r\n{json}",
+                     ETag: \"none\"\r\nContent-Length: {}\r\n\r\n{json}",
                     json.len()
                 );
                 client.write_all(answer.as_bytes()).await.ok()?;

@@ -18,15 +18,26 @@ pub struct Server {
     pub port: u16,
     child: Child,
     directory: TempDir,
+    keeps_objects: bool,
 }
 
 impl Server {
-    /// Starts a server on a free port; it keeps what it holds when it is stopped and started again.
+    /// Starts a server on a free port; it keeps its tables when it is stopped and started again.
     pub fn start() -> Self {
+        Self::begin(false)
+    }
+
+    /// The same; it keeps objects, too, which makes it slower.
+    #[cfg(feature = "s3")]
+    pub fn start_keeping_objects() -> Self {
+        Self::begin(true)
+    }
+
+    fn begin(keeps_objects: bool) -> Self {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let port = free_port();
-        let child = spawn(directory.path(), port);
-        let server = Self { port, child, directory };
+        let child = spawn(directory.path(), port, keeps_objects);
+        let server = Self { port, child, directory, keeps_objects };
         server.wait();
         server
     }
@@ -42,7 +53,7 @@ impl Server {
     }
 
     pub fn start_again(&mut self) {
-        self.child = spawn(self.directory.path(), self.port);
+        self.child = spawn(self.directory.path(), self.port, self.keeps_objects);
         self.wait();
     }
 
@@ -70,7 +81,7 @@ impl Drop for Server {
     }
 }
 
-fn spawn(directory: &Path, port: u16) -> Child {
+fn spawn(directory: &Path, port: u16, keeps_objects: bool) -> Child {
     let log = std::fs::File::create(directory.join("log")).unwrap();
     Command::new(program())
         .env("BIND_HOST", "127.0.0.1")
@@ -78,7 +89,7 @@ fn spawn(directory: &Path, port: u16) -> Child {
         .env("SERVICES", "dynamodb,s3")
         .env("PERSIST_STATE", "1")
         .env("STATE_DIR", directory.join("state"))
-        .env("S3_PERSIST", "1")
+        .env("S3_PERSIST", if keeps_objects { "1" } else { "0" })
         .env("S3_DATA_DIR", directory.join("s3"))
         .env("LOG_LEVEL", "WARNING")
         .stdin(Stdio::null())

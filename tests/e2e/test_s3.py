@@ -67,9 +67,7 @@ def test_two_sidecars_on_one_bucket(
             until(lambda reader=reader, wanted=wanted: reader.get(keys) == wanted)  # type: ignore[misc]
 
 
-def test_what_is_superseded_goes_and_can_be_counted(
-    bucket: S3, start: Callable[..., Daemon]
-) -> None:
+def test_what_is_superseded_goes_and_can_be_counted(bucket: S3, start: Callable[..., Daemon]) -> None:
     daemon = start(*bucket.options)
     with aft.Client(daemon.ipc) as client:
         for number in range(20):

@@ -26,6 +26,8 @@ const BYTES_A_SECOND: u64 = 2 << 20;
 const ATTEMPTS_MAX: u32 = 5;
 const PAUSE_FIRST: Duration = Duration::from_millis(40);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The credentials are about to be renewed, the clock to be set, or it did not arrive as a whole.
+const NOT_YET: [&str; 3] = ["ExpiredToken", "RequestTimeTooSkewed", "RequestTimeout"];
 /// Requests under way at once; others wait.
 const REQUESTS_MAX: usize = 128;
 
@@ -178,10 +180,7 @@ pub(super) fn judge(error: &Error) -> Verdict {
         Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotModified { .. } => {
             Verdict::Kept
         }
-        // The credentials are about to be renewed, or the clock to be set.
-        _ if why.contains("ExpiredToken") || why.contains("RequestTimeTooSkewed") => {
-            Verdict::NotTaken(why)
-        }
+        _ if NOT_YET.iter().any(|code| why.contains(code)) => Verdict::NotTaken(why),
         Error::Generic { .. } => judge_failure(error, why),
         _ => Verdict::Never(why),
     }

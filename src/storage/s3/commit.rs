@@ -148,6 +148,10 @@ impl Inner {
         let Some(place) = found.place() else { return Ok(false) };
         if place.log == self.log.name {
             self.log.flush(&self.bucket, place.number).await?;
+            if let Some(commit) = found.commit() {
+                self.newest.note_commit(commit);
+                self.log.settle(&commit.version.writer);
+            }
             return Ok(true);
         }
         let alone = names::segment(&place.log, place.number, place.number);
@@ -200,6 +204,23 @@ impl Inner {
                 Err(error)
             }
         }
+    }
+
+    /// Finds out what became of commits that were left without an answer. The node asks for them again, but
+    /// it may be that it need not know any more.
+    pub async fn end_doubts(&self) -> Result<(), StorageError> {
+        for (writer, number) in self.log.doubtful() {
+            let Some((found, _)) = self.find(&writer.base()).await? else { continue };
+            let is_it = found.place() == Some(self.log.place(number))
+                && found.commit().is_some_and(|commit| commit.version.writer == writer);
+            if !is_it {
+                self.log.lose(&writer);
+            } else {
+                // It is told of as if somebody had asked.
+                self.stands_in_log(&found).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes entries out of the log that count for nothing. What fails is tried again by housekeeping.

@@ -182,6 +182,13 @@ impl OwnLog {
         self.state.lock().lose(writer);
     }
 
+    /// Entries of which nobody knows whether their outcomes were written.
+    pub fn doubtful(&self) -> Vec<(AttemptId, u64)> {
+        let state = self.state.lock();
+        let doubtful = state.unsettled.iter().filter(|(_, known)| known.in_doubt);
+        doubtful.map(|(writer, known)| (writer.clone(), known.number)).collect()
+    }
+
     /// Takes entries out that are lost.
     pub async fn drop_lost(&self, bucket: &Bucket) -> Result<(), StorageError> {
         let mut lost: BTreeMap<u64, BTreeSet<AttemptId>> = BTreeMap::new();

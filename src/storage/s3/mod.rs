@@ -280,6 +280,7 @@ impl Storage for S3Store {
 impl Inner {
     async fn tend(&self) -> Result<(), StorageError> {
         self.log.flush_all(&self.bucket).await?;
+        self.end_doubts().await?;
         self.log.drop_lost(&self.bucket).await?;
         self.merge_own().await
     }
