@@ -42,12 +42,11 @@ impl RedisStore {
         let bytes: usize = values.iter().map(Bytes::len).sum();
         let mut write = Cmd::with_capacity(1 + 2 * values.len(), bytes + bytes / 4);
         write.arg("MSET");
-        let mut last = String::new();
         self.each_version(commit, values, |name, stored| {
-            write.arg(&name).arg(stored);
-            last = name;
+            write.arg(name).arg(stored);
         });
-        let call = self.decision(commit, Some(&last));
+        let last = commit.keys.last().map(|w| self.names.version(&w.key, &commit.version));
+        let call = self.decision(commit, last.as_deref());
         let script = &self.server.scripts().commit;
         let answer = self.server.write_with(write, script, call, bytes).await;
         if let Err(Fault::Refused(_)) = answer {
