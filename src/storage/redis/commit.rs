@@ -66,11 +66,11 @@ impl RedisStore {
         try_join_all(writes).await.map(|_| ())
     }
 
-    fn each_version(&self, commit: &Commit, values: &[Bytes], mut with: impl FnMut(String, &[u8])) {
+    fn each_version(&self, commit: &Commit, values: &[Bytes], mut with: impl FnMut(&str, &[u8])) {
+        let mut names = self.names.versions_of(&commit.version);
         let mut encoder = codec::VersionEncoder::new(&commit.version);
         for (written, value) in commit.keys.iter().zip(values) {
-            let name = self.names.version(&written.key, &commit.version);
-            with(name, encoder.encode(&written.key, value));
+            with(names.of(&written.key), encoder.encode(&written.key, value));
         }
     }
 
