@@ -16,6 +16,9 @@ use crate::wire::{KeyValuePair, TransactionRecord, TransactionStatus};
 /// Tells pairs that this project stored from other bytes that happen to parse.
 pub(super) const MARK: u32 = u32::from_be_bytes(*b"aft1");
 
+/// What the names of all versions begin with.
+pub(super) const VERSIONS: &str = "data/";
+
 /// The largest timestamp that the stored messages can hold (in the year 2262).
 const TIMESTAMP_MAX: u64 = i64::MAX.cast_unsigned();
 
@@ -42,7 +45,12 @@ pub fn check(batch: &CommitBatch) -> Result<(), StorageError> {
 /// The name of a version in a store of string keys. Taken apart from its right end, it is
 /// unambiguous: a user key may hold slashes, a timestamp and an attempt's name hold none.
 pub(super) fn version_name(key: &Key, version: &Version) -> String {
-    format!("data/{key}/{}/{}", version.timestamp.0, version.writer)
+    format!("{VERSIONS}{key}{}", version_suffix(version))
+}
+
+/// What follows the key in the name of a version.
+pub(super) fn version_suffix(version: &Version) -> String {
+    format!("/{}/{}", version.timestamp.0, version.writer)
 }
 
 /// Writes down the versions of one commit. What they have in common, and the memory, is used again

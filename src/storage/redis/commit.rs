@@ -42,12 +42,11 @@ impl RedisStore {
         let bytes: usize = values.iter().map(Bytes::len).sum();
         let mut write = Cmd::with_capacity(1 + 2 * values.len(), bytes + bytes / 4);
         write.arg("MSET");
-        let mut last = String::new();
         self.each_version(commit, values, |name, stored| {
-            write.arg(&name).arg(stored);
-            last = name;
+            write.arg(name).arg(stored);
         });
-        let call = self.decision(commit, Some(&last));
+        let last = commit.keys.last().map(|w| self.names.version(&w.key, &commit.version));
+        let call = self.decision(commit, last.as_deref());
         let script = &self.server.scripts().commit;
         let answer = self.server.write_with(write, script, call, bytes).await;
         if let Err(Fault::Refused(_)) = answer {
@@ -67,11 +66,11 @@ impl RedisStore {
         try_join_all(writes).await.map(|_| ())
     }
 
-    fn each_version(&self, commit: &Commit, values: &[Bytes], mut with: impl FnMut(String, &[u8])) {
+    fn each_version(&self, commit: &Commit, values: &[Bytes], mut with: impl FnMut(&str, &[u8])) {
+        let mut names = self.names.versions_of(&commit.version);
         let mut encoder = codec::VersionEncoder::new(&commit.version);
         for (written, value) in commit.keys.iter().zip(values) {
-            let name = self.names.version(&written.key, &commit.version);
-            with(name, encoder.encode(&written.key, value));
+            with(names.of(&written.key), encoder.encode(&written.key, value));
         }
     }
 

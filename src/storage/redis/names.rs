@@ -87,6 +87,12 @@ impl Names {
         self.prefix.clone() + &codec::version_name(key, version)
     }
 
+    /// The names of versions that one commit wrote.
+    pub fn versions_of(&self, version: &Version) -> VersionNames {
+        let name = self.prefix.clone() + codec::VERSIONS;
+        VersionNames { before: name.len(), name, behind: codec::version_suffix(version) }
+    }
+
     /// A pattern that the names of all versions match.
     pub fn all_versions(&self) -> String {
         let mut pattern = String::new();
@@ -96,16 +102,32 @@ impl Names {
             }
             pattern.push(c);
         }
-        pattern + "data/*"
+        pattern + codec::VERSIONS + "*"
     }
 
     /// Takes the name of a version apart, from its right end: user keys may hold slashes.
     pub fn parse_version(&self, name: &[u8]) -> Option<(Key, Version)> {
         let name = std::str::from_utf8(name).ok()?.strip_prefix(&self.prefix)?;
-        let mut parts = name.strip_prefix("data/")?.rsplitn(3, '/');
+        let mut parts = name.strip_prefix(codec::VERSIONS)?.rsplitn(3, '/');
         let writer = AttemptId::parse(parts.next()?).ok()?;
         let timestamp = Timestamp(parts.next()?.parse().ok()?);
         Some((Key::parse(parts.next()?).ok()?, Version { timestamp, writer }))
+    }
+}
+
+/// See [`Names::versions_of`]. To put each together anew took a commit of 16 values a tenth longer.
+pub(super) struct VersionNames {
+    name: String,
+    before: usize,
+    behind: String,
+}
+
+impl VersionNames {
+    pub fn of(&mut self, key: &Key) -> &str {
+        self.name.truncate(self.before);
+        self.name.push_str(key.as_str());
+        self.name.push_str(&self.behind);
+        &self.name
     }
 }
 
@@ -175,6 +197,10 @@ mod tests {
             Version { timestamp: Timestamp(17), writer: AttemptId::parse("w.0").unwrap() };
         let name = names.version(&key, &version);
         assert_eq!(name, "p[1]*:data/a/1/b/17/w.0");
+        let mut of_commit = names.versions_of(&version);
+        let other = Key::parse("another, longer one").unwrap();
+        assert_eq!(of_commit.of(&other), names.version(&other, &version));
+        assert_eq!(of_commit.of(&key), name);
         assert_eq!(names.parse_version(name.as_bytes()), Some((key, version.clone())));
         assert_eq!(names.parse_version(b"other"), None);
         assert_eq!(names.all_versions(), "p\\[1\\]\\*:data/*");
