@@ -113,7 +113,7 @@ fn a_store_that_forgets_is_caught() {
 #[test]
 fn newest_versions_that_are_lost_are_caught() {
     let options = Options { flaw: Some(Flaw::Headless), ..on_anna() };
-    assert_caught("nothing lost", |seed| sim::run(seed, &options, &read_atomic));
+    assert_caught("a session reads its own commits", |seed| sim::run(seed, &options, &read_atomic));
 }
 
 #[test]

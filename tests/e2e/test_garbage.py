@@ -22,6 +22,8 @@ EAGER = ("--collect-each", "0.02")
 KEYS = [f"key/{number}" for number in range(20)]
 # Transactions are over, and outcomes forgotten, almost at once.
 SHORT = ("--txn-lifetime", "0.2", "--retry-window", "2", "--clock-bound", "0.001")
+# The same, for a store that is asked over sockets.
+SHORT_ON_ANNA = ("--txn-lifetime", "3", "--retry-window", "3", "--clock-bound", "0.001")
 # Nobody runs a transaction on a store at rest, and nobody asks again.
 AT_ONCE = ("--txn-lifetime", "0.001", "--retry-window", "0.01", "--clock-bound", "0.001")
 
@@ -360,7 +362,7 @@ def test_what_is_overwritten_is_forgotten_on_anna(
     serve: Callable[..., Daemon], client_of: Callable[[Daemon], aft.Client], server: Any
 ) -> None:
     # Outcomes are forgotten as fast as they can be.
-    daemon = serve(*EAGER, *SHORT, "--sweep-each", "0.2")
+    daemon = serve(*EAGER, *SHORT_ON_ANNA, "--sweep-each", "0.2")
     # Two objects for each key and its newest version, one for each version, the parts of a log that is half
     # dead, and what describes it all.
     most = 4 * len(KEYS) + 20
@@ -384,12 +386,12 @@ def test_what_is_overwritten_is_forgotten_on_anna(
 def test_nodes_on_anna_forget_what_others_overwrite(
     cluster_of: Callable[..., Any], client_of: Callable[[Daemon], aft.Client]
 ) -> None:
-    cluster = cluster_of(3, *EAGER, "--index-keys-max", "10", "--sweep-each", "0.5", *SHORT)
-    clients = [client_of(node) for node in cluster.nodes]
+    cluster = cluster_of(3, *EAGER, "--index-keys-max", "10", "--sweep-each", "0.5", *SHORT_ON_ANNA)
+    clients = [client_of(node.daemon) for node in cluster.nodes]
     for number in range(300):
         value = dict.fromkeys(KEYS[number % 5 :: 5], b"%d" % number)
         clients[number % 3].run(lambda txn, value=value: txn.put_many(value))
-    until(lambda: inspect(cluster.nodes[0])["usage"]["superseded"] == 0, 60)
+    until(lambda: inspect(cluster.nodes[0].daemon)["usage"]["superseded"] == 0, 60)
     expected = {key: b"%d" % (295 + number % 5) for number, key in enumerate(KEYS)}
     for client in clients:
         until(lambda client=client: client.get_many(KEYS) == expected)
