@@ -23,7 +23,7 @@ KEYS = [f"key/{number}" for number in range(20)]
 # Transactions are over, and outcomes forgotten, almost at once.
 SHORT = ("--txn-lifetime", "0.2", "--retry-window", "2", "--clock-bound", "0.001")
 # The same, for a store that is asked over sockets.
-SHORT_ON_ANNA = ("--txn-lifetime", "3", "--retry-window", "3", "--clock-bound", "0.001")
+SHORT_ON_ANNA = ("--txn-lifetime", "1", "--retry-window", "10", "--clock-bound", "0.001")
 # Nobody runs a transaction on a store at rest, and nobody asks again.
 AT_ONCE = ("--txn-lifetime", "0.001", "--retry-window", "0.01", "--clock-bound", "0.001")
 
