@@ -516,7 +516,10 @@ async fn what_is_collected_is_gone_and_nothing_else(on: &Bench) {
     let found = on.store.versions(&versions_of(&old)).await.expect("versions");
     assert_eq!(found, [None, old.values.get(1).cloned()], "one version is gone, the other stays");
     assert_eq!(on.outcome(&id).await, Some(committed(&old)), "the record stays with a version");
-    assert_eq!(on.live_log(start.clone(), &[&old, &k]).await, [old.commit.clone(), k.commit.clone()]);
+    assert_eq!(
+        on.live_log(start.clone(), &[&old, &k]).await,
+        [old.commit.clone(), k.commit.clone()]
+    );
 
     on.commit(&l).await;
     collect(superseded(on, &old, &["gone/l"], true, &l)).await;

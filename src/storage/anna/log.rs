@@ -222,8 +222,7 @@ impl Log {
         kv: &impl KeyValue,
         number: u64,
     ) -> Result<(), StorageError> {
-        let closed_at =
-            self.state.lock().buckets.get(&number).and_then(|bucket| bucket.closed_at);
+        let closed_at = self.state.lock().buckets.get(&number).and_then(|bucket| bucket.closed_at);
         match closed_at {
             Some(generation) => self.flush(kv, Slot { bucket: number, generation }).await,
             None => Ok(()),
@@ -232,11 +231,7 @@ impl Log {
 
     /// Enters again what is alive in a closed bucket, in memory. `stored` is what the store has of it, needed if
     /// it is not in memory. Answers the entries that took no effect. Doing it again changes nothing.
-    pub(super) fn copy(
-        &self,
-        number: u64,
-        stored: Option<Vec<LogEntry>>,
-    ) -> Option<Vec<LogEntry>> {
+    pub(super) fn copy(&self, number: u64, stored: Option<Vec<LogEntry>>) -> Option<Vec<LogEntry>> {
         let state = &mut *self.state.lock();
         let entries = match state.buckets.get(&number) {
             Some(bucket) => bucket.entries.clone(),

@@ -55,11 +55,7 @@ pub(super) async fn delete(kv: &impl KeyValue, names: &[String]) -> Result<(), S
 
 /// A number that only grows, and whoever writes it: it is an object's timestamp, so that the greatest stays
 /// whatever arrives when.
-pub(super) async fn raise(
-    kv: &impl KeyValue,
-    name: &str,
-    number: u64,
-) -> Result<(), StorageError> {
+pub(super) async fn raise(kv: &impl KeyValue, name: &str, number: u64) -> Result<(), StorageError> {
     // An empty value would be taken for none.
     let value = Bytes::from_static(b"1");
     kv.put(name, Lattice::Lww { timestamp: number, value }).await

@@ -47,7 +47,8 @@ impl<K: KeyValue> AnnaStore<K> {
         count: &mut Count,
     ) -> Result<(), StorageError> {
         loop {
-            let buckets = (next..next + READ_AHEAD).map(|number| read::bucket(&*self.kv, log, number));
+            let buckets =
+                (next..next + READ_AHEAD).map(|number| read::bucket(&*self.kv, log, number));
             let buckets: Vec<_> = some_at_once(buckets.collect()).await?;
             if buckets.iter().all(Option::is_none) {
                 return Ok(());
