@@ -116,10 +116,22 @@ async fn commit(store: &RedisStore, batch: &CommitBatch) -> Outcome {
     panic!("{:?} was never decided", batch.commit.version);
 }
 
+/// Asks until there is an answer, as nodes do: servers may be busy with something else.
+async fn answered<T>(ask: impl AsyncFn() -> Result<T, StorageError>) -> T {
+    for _ in 0..50 {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(StorageError::Unconfirmed(_)) => {}
+            Err(why) => panic!("{why}"),
+        }
+    }
+    panic!("there was never an answer");
+}
+
 async fn log_of(store: &RedisStore) -> Vec<Arc<Commit>> {
     let (mut position, mut commits) = (LogPosition::default(), Vec::new());
     loop {
-        let page = store.commits_since(&position, LogScope::All).await.expect("the log");
+        let page = answered(async || store.commits_since(&position, LogScope::All).await).await;
         commits.extend(page.commits);
         position = page.next;
         if page.end {
@@ -137,12 +149,13 @@ async fn assert_committed(store: &RedisStore, batches: &[CommitBatch]) {
     assert!(log == expected, "{} of {} commits are in the log", log.len(), expected.len());
     for batch in batches {
         let id = batch.commit.version.writer.base();
-        let outcome = store.outcome(&id).await.expect("an outcome");
+        let outcome = answered(async || store.outcome(&id).await).await;
         assert_eq!(outcome, Some(Outcome::Committed(batch.commit.clone())));
         let keys = batch.commit.keys.iter();
         let wanted: Vec<_> = keys.map(|w| (w.key.clone(), batch.commit.version.clone())).collect();
         let values: Vec<_> = batch.values.iter().cloned().map(Some).collect();
-        assert!(store.versions(&wanted).await.expect("versions") == values, "{id}");
+        let found = answered(async || store.versions(&wanted).await).await;
+        assert!(found == values, "{id}");
     }
 }
 
