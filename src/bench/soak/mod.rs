@@ -124,7 +124,7 @@ impl Soak<'_> {
             ("--txn-lifetime", "2"),
             ("--retry-window", "20"),
             ("--clock-bound", "1"),
-            ("--sweep-each", "5"),
+            ("--sweep-each", "15"),
             // Full before the second half.
             ("--cache-bytes-max", "67108864"),
             ("--collect-garbage", if collects { "true" } else { "false" }),
