@@ -12,6 +12,8 @@ use crate::bench::table::{Table, micros, times};
 
 /// Before each turn is counted: garbage and merges that the other one's turn has left are done by then.
 const WARMUP_SECONDS: f64 = 2.0;
+/// Ten times as often as by default.
+const SWEEP_SECONDS: &str = "60";
 
 /// Throughput of both.
 #[derive(Debug, Serialize)]
@@ -23,8 +25,8 @@ pub struct Collecting {
 
 impl Collecting {
     pub(super) fn measure(soak: &Soak<'_>) -> Result<Self, BenchError> {
-        let keeps = soak.sidecar("keeps", false)?;
-        let collects = soak.sidecar("collects", true)?;
+        let keeps = soak.sidecar_with("keeps", [("--collect-garbage", "false")])?;
+        let collects = soak.sidecar_with("collects", [("--sweep-each", SWEEP_SECONDS)])?;
         soak.fill(&keeps)?;
         soak.fill(&collects)?;
         let seconds = soak.options.compare_seconds;

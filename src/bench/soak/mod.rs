@@ -24,6 +24,9 @@ mod sample;
 
 /// Long enough to be ended by the benchmark.
 const SECONDS_MAX: f64 = 1e6;
+/// So that outcomes are forgotten soon after their time. A sweep costs what the store holds, whatever is done
+/// meanwhile: with this pause about a hundred times of what it costs by default.
+const SWEEP_SECONDS: &str = "5";
 
 /// Write the same keys for long, and see what grows.
 ///
@@ -118,18 +121,25 @@ struct Soak<'a> {
 
 impl Soak<'_> {
     /// A sidecar with short windows, and a store of its own by this name.
-    fn sidecar(&self, name: &str, collects: bool) -> Result<Server, BenchError> {
+    fn sidecar(&self, name: &str) -> Result<Server, BenchError> {
+        self.sidecar_with(name, [("--sweep-each", SWEEP_SECONDS)])
+    }
+
+    fn sidecar_with<const N: usize>(
+        &self,
+        name: &str,
+        more: [(&str, &str); N],
+    ) -> Result<Server, BenchError> {
         let kept = Kept::Directory(self.store(name));
         let windows = [
             ("--txn-lifetime", "2"),
             ("--retry-window", "20"),
             ("--clock-bound", "1"),
-            ("--sweep-each", "5"),
             // Full before the second half.
             ("--cache-bytes-max", "67108864"),
-            ("--collect-garbage", if collects { "true" } else { "false" }),
         ];
-        let windows = windows.into_iter().flat_map(|(option, value)| [option, value]);
+        let windows = windows.into_iter().chain(more);
+        let windows = windows.flat_map(|(option, value)| [option, value]);
         let windows: Vec<String> = windows.map(str::to_owned).collect();
         Server::sidecar_with(&self.family, name, &kept, &windows)
     }
@@ -157,7 +167,7 @@ impl Soak<'_> {
     }
 
     fn samples(&self) -> Result<Samples, BenchError> {
-        let sidecar = self.sidecar("soak", true)?;
+        let sidecar = self.sidecar("soak")?;
         self.fill(&sidecar)?;
         let _client = load_on(
             &self.family,

@@ -65,7 +65,7 @@ impl Restarts {
 impl Restart {
     /// Writes until there were so many transactions, `before` of them already, and starts again.
     fn measure(soak: &Soak<'_>, transactions: u64, before: u64) -> Result<Self, BenchError> {
-        let sidecar = soak.sidecar(NAME, true)?;
+        let sidecar = soak.sidecar(NAME)?;
         let wanted = transactions.saturating_sub(before);
         let client = load_on(&soak.family, &sidecar, &soak.work(Plan::Put, WRITERS, SECONDS_MAX))?;
         let progress = ipc::bar(usize::try_from(wanted).unwrap_or(usize::MAX));
@@ -86,7 +86,7 @@ impl Restart {
             let copied = soak.store(COPY);
             copy(&left, &copied).map_err(system("copy the store"))?;
             let began = Instant::now();
-            let sidecar = soak.sidecar(COPY, true)?;
+            let sidecar = soak.sidecar(COPY)?;
             took.push(began.elapsed().as_secs_f64());
             sidecar.process.end();
             fs::remove_dir_all(&copied).map_err(system("remove a copy of the store"))?;

@@ -118,7 +118,9 @@ impl Walk<'_> {
                 return Ok(Cursor::Log(number));
             }
             let is_ours = self.sweep.share.has(commit.version.writer.as_str());
-            if is_ours && !self.engine.has_values_of(&commit)? {
+            // Of a younger one the versions may be collected just now, and the record with them.
+            let is_old = commit.version.timestamp < self.sweep.superseded_before;
+            if is_ours && is_old && !self.engine.has_values_of(&commit)? {
                 self.deletions.entries.push(number);
             }
         }
