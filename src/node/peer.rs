@@ -1,6 +1,7 @@
 //! What nodes say to each other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -125,6 +126,8 @@ pub struct View {
     pub visited: Vec<Visit>,
     /// How many nodes it came through, on the longest way.
     pub depth: u32,
+    /// How long ago it began, at most.
+    pub age: Duration,
 }
 
 /// Where a value that a running transaction wrote is kept.

@@ -5,6 +5,7 @@
 //! cannot say stands in fields of our own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
@@ -131,6 +132,7 @@ fn write_view(view: &View, record: &mut TransactionRecord) {
         });
     }
     record.depth = view.depth;
+    record.age_us = u64::try_from(view.age.as_nanos().div_ceil(1_000)).unwrap_or(u64::MAX);
 }
 
 pub(super) fn decode_handed_over(message: Bytes) -> Result<PeerMessage, BadMessage> {
@@ -169,7 +171,8 @@ fn read_view(record: &TransactionRecord) -> Result<View, BadMessage> {
         writes.push((key(&held.key)?, holder));
     }
     let missing = record.missing.iter().map(|text| key(text)).collect::<Result<_, _>>()?;
-    Ok(View { reads, missing, writes, visited, depth: record.depth })
+    let age = Duration::from_micros(record.age_us);
+    Ok(View { reads, missing, writes, visited, depth: record.depth, age })
 }
 
 pub(super) fn encode_query(asked: &Query, reply_to: &str) -> Vec<u8> {
@@ -418,6 +421,7 @@ mod tests {
                 Visit { origin: second, steps: 9, puts: 2 },
             ],
             depth: 5,
+            age: Duration::from_micros(77),
         }
     }
 

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::StoreKind;
 use super::history::Floor;
 use super::site::FOLLOWED_EACH;
 use super::weather::Weather;
 use super::world::{World, decode, key};
+use super::{Flaw, StoreKind};
 use crate::txn::{Key, Version};
 
 /// How long everything may take that is still under way when the last request was made.
@@ -22,11 +22,11 @@ const CLOCK_SLACK_NS: u64 = 5_000_000_000;
 
 impl World<'_> {
     pub(super) fn come_to_rest(&mut self) {
-        let is_fair = self.weather.is_fair();
         // Faults stop; what is under way ends, and everything that was left is forgotten.
         self.weather = Weather::calm();
         self.clients.stop();
         self.change_network();
+        let looks = self.looks_for_garbage();
         let end = self.elapsed + QUIESCENCE;
         let is_at_rest = |world: &Self| world.sites.iter().all(|site| site.is_at_rest());
         loop {
@@ -41,12 +41,14 @@ impl World<'_> {
         }
         self.quiescent();
         (0..self.sites.len()).for_each(|site| self.count_gone(site));
-        if is_fair && self.report.gone > 0 {
+        if self.history.is_fair && self.report.gone > 0 {
             let what = format!("{} transactions needed a version that was gone", self.report.gone);
             self.broken("what is needed stays", what);
         }
         self.look_everywhere();
-        self.look_for_garbage();
+        if looks {
+            self.look_for_garbage();
+        }
         self.collect();
         self.logged();
     }
@@ -59,7 +61,7 @@ impl World<'_> {
 
     /// Long after the last request nothing runs and nothing is held.
     fn quiescent(&mut self) {
-        for number in 0..self.sites.len() {
+        for number in self.not_buried() {
             let site = &self.sites[number];
             let Some(node) = &site.node else {
                 self.broken("comes back", format!("node {} stayed dead", number + 1));
@@ -76,7 +78,7 @@ impl World<'_> {
     fn look_everywhere(&mut self) {
         let told = self.history.told_committed();
         let follows_all = self.options.store == StoreKind::Conditional && self.options.nodes > 1;
-        for site in 0..self.sites.len() {
+        for site in self.not_buried() {
             let believed = self.believes_to(site).saturating_sub(CLOCK_SLACK_NS);
             let address = self.address(site);
             let mut versions: BTreeMap<Key, Version> = BTreeMap::new();
@@ -110,13 +112,26 @@ impl World<'_> {
         }
     }
 
-    /// The store holds the newest version of each key, the commits that wrote those, and nothing else. To
-    /// find that out takes long, so it is done now and then.
-    fn look_for_garbage(&mut self) {
+    /// Whether all garbage is to be gone in the end. To find that out takes long, so it is done now and
+    /// then. It has to go also if a node has just died for ever.
+    fn looks_for_garbage(&mut self) -> bool {
         let collects = self.options.garbage && self.options.store == StoreKind::Conditional;
-        if !collects || self.rng.u32(0..6) > 0 {
-            return;
+        let buries = self.options.nodes > 1 && self.rng.u32(0..12) == 0;
+        if collects && (buries || self.options.flaw == Some(Flaw::Haunted)) {
+            let site = self.any_site();
+            self.bury(site);
+            return true;
         }
+        collects && self.rng.u32(0..6) == 0
+    }
+
+    fn not_buried(&self) -> Vec<usize> {
+        (0..self.sites.len()).filter(|site| !self.sites[*site].is_buried).collect()
+    }
+
+    /// The store holds the newest version of each key, the commits that wrote those, and nothing else but
+    /// that other ids have ended.
+    fn look_for_garbage(&mut self) {
         self.pass(SWEPT_WITHIN);
         let mut newest: BTreeMap<Key, Version> = BTreeMap::new();
         for landed in &self.history.landed {
@@ -146,7 +161,9 @@ impl World<'_> {
         }
         let usage = self.store.usage_now();
         let live: BTreeSet<&Version> = wanted.iter().map(|(_, version)| version).collect();
-        if usage.superseded > 0 || usage.log_entries != live.len() as u64 {
+        let held = (usage.versions, usage.log_entries, usage.outcomes - usage.remains);
+        let records = live.len() as u64;
+        if held != (wanted.len() as u64, records, records) || usage.uncommitted > 0 {
             let what = format!("{} commits are live, the store has {usage:?}", live.len());
             self.broken("garbage is collected", what);
         }
