@@ -44,6 +44,9 @@ pub struct SimArgs {
     /// Nodes keep everything for ever
     #[arg(long)]
     no_garbage: bool,
+    /// No node dies or stops, and clocks are about right
+    #[arg(long)]
+    fair: bool,
 
     /// Print everything that happens, in order
     #[arg(long, requires = "seed")]
@@ -75,6 +78,8 @@ enum Canary {
     Amnesic,
     /// What was read in two branches is not compared when they are merged
     Credulous,
+    /// Nodes do not tell each other how deep in the graph a value was written
+    Shallow,
     /// A commit is confirmed before it is stored
     Boastful,
     /// Clients are told of a commit before it can be read
@@ -83,6 +88,10 @@ enum Canary {
     Deaf,
     /// Garbage is deleted while others may need it
     Hasty,
+    /// Nodes forget what a transaction may need that has gone on to other nodes, or has come from there
+    Oblivious,
+    /// A node that has died for ever goes on saying that it is there
+    Haunted,
     /// Nodes believe to have read the store's log, and have not
     Unread,
     /// Garbage is kept
@@ -112,6 +121,7 @@ pub fn run(args: SimArgs) -> ExitCode {
         },
         requests: args.requests,
         garbage: !args.no_garbage,
+        fair: args.fair,
         flaw: args.canary.and_then(flaw),
         trace: args.trace,
     };
@@ -142,6 +152,8 @@ fn run_all(seeds: Range<u64>, options: &Options, canary: Option<Canary>) -> u64 
                     sum.reads += report.reads;
                     sum.crashes += report.crashes;
                     sum.gone += report.gone;
+                    sum.refused += report.refused;
+                    sum.forgot += report.forgot;
                     sum.spread_commits += report.spread_commits;
                     sum.messages += report.messages;
                     sum.fingerprint ^= report.fingerprint;
@@ -151,13 +163,15 @@ fn run_all(seeds: Range<u64>, options: &Options, canary: Option<Canary>) -> u64 
     });
     let (sum, failed) = total.into_inner();
     println!(
-        "{} seeds, {failed} failed: {} attempts, {} commits ({} of several nodes), {} reads ({} gone), {} messages, {} crashes, fingerprint {:016x}",
+        "{} seeds, {failed} failed: {} attempts, {} commits ({} of several nodes), {} reads ({} gone, {} refused in vain, {} where keys were forgotten), {} messages, {} crashes, fingerprint {:016x}",
         seeds.end.saturating_sub(seeds.start),
         sum.attempts,
         sum.commits,
         sum.spread_commits,
         sum.reads,
         sum.gone,
+        sum.refused,
+        sum.forgot,
         sum.messages,
         sum.crashes,
         sum.fingerprint
@@ -180,10 +194,13 @@ fn flaw(canary: Canary) -> Option<Flaw> {
         Canary::Headless => Some(Flaw::Headless),
         Canary::Amnesic => Some(Flaw::Amnesic),
         Canary::Credulous => Some(Flaw::Credulous),
+        Canary::Shallow => Some(Flaw::Shallow),
         Canary::Boastful => Some(Flaw::Boastful),
         Canary::Tardy => Some(Flaw::Tardy),
         Canary::Deaf => Some(Flaw::Deaf),
         Canary::Hasty => Some(Flaw::Hasty),
+        Canary::Oblivious => Some(Flaw::Oblivious),
+        Canary::Haunted => Some(Flaw::Haunted),
         Canary::Unread => Some(Flaw::Unread),
         Canary::Hoarding => Some(Flaw::Hoarding),
     }

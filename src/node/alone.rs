@@ -23,7 +23,7 @@ impl Node {
             return turn.reply(ticket, Answer::Refused(why));
         }
         let id = self.ids.base(turn.now.wall_ns);
-        self.begin(turn, id.clone(), FirstSay::Here);
+        self.begin(turn, id.clone(), turn.now.elapsed, FirstSay::Here);
         let results = self.buffer(&id, writes);
         // Half of a request must not take effect: it is all of its writes or none.
         if let Some(why) = results.iter().find_map(|result| result.as_ref().err()).cloned() {

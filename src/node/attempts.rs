@@ -17,6 +17,7 @@ use crate::txn::{AttemptId, BaseId, Map, ReadSet, WriteBuffer};
 pub(super) struct Attempt {
     pub(super) reads: ReadSet,
     pub(super) writes: WriteBuffer,
+    /// When it began, wherever that was; at the latest.
     pub(super) begun: Duration,
     /// When its client last used it.
     pub(super) touched: Duration,

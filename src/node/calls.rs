@@ -23,6 +23,8 @@ pub(super) struct Call {
     pub(super) to: Address,
     pub(super) message: PeerMessage,
     pub(super) purpose: CallPurpose,
+    /// When it was asked for the first time.
+    pub(super) since: Duration,
     again: TimerId,
     deadline: TimerId,
 }
@@ -109,7 +111,8 @@ impl Node {
         let now = turn.now.elapsed;
         let again = self.timers.set(now + AGAIN, Timer::CallAgain(number));
         let deadline = self.timers.set(now + self.config.peer_within, Timer::CallDeadline(number));
-        let call = Call { to: to.clone(), message: message.clone(), purpose, again, deadline };
+        let (receiver, question) = (to.clone(), message.clone());
+        let call = Call { to: receiver, message: question, purpose, since: now, again, deadline };
         self.calls.open.insert(number, call);
         turn.effects.push(Effect::Send { to, message });
     }

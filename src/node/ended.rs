@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::hash::Hash;
+use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
@@ -18,6 +19,10 @@ use crate::txn::{AttemptId, BaseId, Map};
 pub(super) struct Ended {
     decided: Recent<BaseId, Decided>,
     aborted: Recent<AttemptId, Gone>,
+    /// Those of which other nodes know, with when each began.
+    departed: Recent<AttemptId, Duration>,
+    /// When the last of them began that was forgotten.
+    forgotten_to: Option<Duration>,
 }
 
 /// Why an attempt is over here.
@@ -42,6 +47,8 @@ impl Ended {
         Self {
             decided: Recent::new(entries_max, hasher),
             aborted: Recent::new(entries_max, hasher),
+            departed: Recent::new(entries_max, hasher),
+            forgotten_to: None,
         }
     }
 
@@ -54,9 +61,23 @@ impl Ended {
         self.aborted.insert(attempt, Gone { why, is_local });
     }
 
+    /// An attempt is over here that began at `begun` and of which other nodes know: it must not go on here
+    /// as if it had never been.
+    pub(super) fn note_departed(&mut self, attempt: AttemptId, begun: Duration) {
+        let forgotten = self.departed.insert(attempt, begun);
+        self.forgotten_to = self.forgotten_to.max(forgotten);
+    }
+
+    /// Whether an attempt that began then may have been here, with other nodes knowing of it, and be forgotten.
+    pub(super) fn may_have_forgotten(&self, begun: Duration) -> bool {
+        self.forgotten_to.is_some_and(|to| begun <= to)
+    }
+
     /// Whether nothing can be done any more under this attempt here.
     pub(super) fn is_over(&self, attempt: &AttemptId) -> bool {
-        self.aborted.map.contains_key(attempt) || self.decided.map.contains_key(&attempt.base())
+        self.aborted.map.contains_key(attempt)
+            || self.departed.map.contains_key(attempt)
+            || self.decided.map.contains_key(&attempt.base())
     }
 
     /// Why an attempt can never take effect, if that is certain.
@@ -86,14 +107,14 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
         Self { map: Map::with_hasher(hasher.clone()), order: VecDeque::new(), entries_max }
     }
 
-    fn insert(&mut self, key: K, value: V) {
+    /// Answers what is forgotten for it.
+    fn insert(&mut self, key: K, value: V) -> Option<V> {
         if self.map.insert(key.clone(), value).is_none() {
             self.order.push_back(key);
         }
-        while self.order.len() > self.entries_max {
-            if let Some(oldest) = self.order.pop_front() {
-                self.map.remove(&oldest);
-            }
+        if self.order.len() <= self.entries_max {
+            return None;
         }
+        self.map.remove(&self.order.pop_front()?)
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Get {
     pub(super) ticket: Ticket,
     pub(super) txn: Option<AttemptId>,
     keys: Vec<Key>,
+    /// How many reports of missing keys had been given to the transaction when this was asked.
+    reports: u64,
     /// What the transaction wrote on other nodes.
     pub(super) elsewhere: Map<Key, Bytes>,
     /// What stands under the plain names that were looked up.
@@ -68,6 +70,8 @@ enum Stop {
     Ask(Vec<(Key, Origin)>),
     /// The transaction cannot go on.
     Abort(Refusal),
+    /// The transaction was committed by another node.
+    Leave,
     /// This cannot be read, but the transaction can go on.
     Refuse(Refusal),
 }
@@ -92,8 +96,10 @@ impl Node {
     }
 
     fn new_get(&self, ticket: Ticket, txn: Option<AttemptId>, keys: Vec<Key>, tries: u32) -> Get {
+        let attempt = txn.as_ref().and_then(|txn| self.attempts.get(txn));
         Get {
             ticket,
+            reports: attempt.map_or(0, |attempt| attempt.reads.reports()),
             txn,
             keys,
             elsewhere: Map::with_hasher(self.hasher.clone()),
@@ -118,13 +124,12 @@ impl Node {
                 if let Some(attempt) = self.attempts.get_mut(&txn) {
                     std::mem::swap(&mut attempt.reads, &mut reads);
                 }
-                let revisited = self.asked_again(&get, &reads);
-                revisited.iter().for_each(|key| reads.forget_missing(key));
+                let reports = reads.reports();
+                let revisited = self.forget_missing(&get, &mut reads);
                 let chosen = self.choose_all(turn, &mut get, &mut reads);
                 if chosen.is_err() {
                     // The client has seen nothing else yet.
-                    let unread = revisited.into_iter().filter(|key| reads.pinned(key).is_none());
-                    unread.collect::<Vec<_>>().into_iter().for_each(|key| reads.note_missing(key));
+                    reads.restore_missing(reports, revisited);
                 }
                 if let Some(attempt) = self.attempts.get_mut(&txn) {
                     attempt.reads = reads;
@@ -150,6 +155,12 @@ impl Node {
                     self.ask_holders(turn, &txn, get, wanted);
                 }
             }
+            Err(Stop::Leave) => {
+                if let Some(txn) = &get.txn {
+                    self.leave(turn, txn);
+                }
+                turn.reply(get.ticket, Answer::Refused(Refusal::AlreadyCommitted));
+            }
             Err(Stop::Refuse(why)) => turn.reply(get.ticket, Answer::Refused(why)),
             Err(Stop::Abort(why)) => {
                 if let Some(txn) = &get.txn {
@@ -160,14 +171,20 @@ impl Node {
         }
     }
 
-    /// Keys that were missing and are asked for again: they may have appeared. Not so a key that was
-    /// missing and then written by the transaction: its absence was seen, and is not seen again.
-    fn asked_again(&self, get: &Get, reads: &ReadSet) -> Vec<Key> {
+    /// Forgets of keys that were missing when they were asked for again: they may have appeared. Not so
+    /// a key that was missing and then written by the transaction: its absence was seen, and is not seen
+    /// again. Nor one that another request was told to be missing since this one was asked.
+    fn forget_missing(&self, get: &Get, reads: &mut ReadSet) -> Vec<(Key, u64)> {
         let attempt = get.txn.as_ref().and_then(|txn| self.attempts.get(txn));
         let is_own = |key: &Key| {
             attempt.is_some_and(|a| a.writes.get(key).is_some() || a.travel.holder(key).is_some())
         };
-        get.keys.iter().filter(|key| reads.is_missing(key) && !is_own(key)).cloned().collect()
+        let is_older =
+            |key: &Key| reads.missing_since(key).is_some_and(|report| report <= get.reports);
+        let again: Vec<_> =
+            get.keys.iter().filter(|key| is_older(key) && !is_own(key)).cloned().collect();
+        let forget = |key: Key| reads.forget_missing(&key).map(|report| (key, report));
+        again.into_iter().filter_map(forget).collect()
     }
 
     fn choose_all(
@@ -195,6 +212,11 @@ impl Node {
                 chosen.push(Chosen::Here(ReadValue { value: Some(value), source }));
                 continue;
             }
+            if reads.missing_since(key).is_some() {
+                // Somebody was told so since this was asked.
+                chosen.push(Chosen::Here(ReadValue { value: None, source: Source::Nothing }));
+                continue;
+            }
             if !self.quarantined.is_empty()
                 && reads.pinned(key).is_none()
                 && self.is_obscured(turn.now, key)
@@ -202,6 +224,9 @@ impl Node {
                 return Err(Stop::Abort(Refusal::NoFit(key.clone())));
             }
             match self.consistency.choose(key, self.index.known(key), reads) {
+                Choice::Committed(commit) if get.txn.as_ref() == Some(&commit.version.writer) => {
+                    return Err(Stop::Leave);
+                }
                 Choice::Committed(commit) => {
                     if self.consistency.binds_reads() {
                         reads.pin_committed(key.clone(), commit.clone());

@@ -5,6 +5,8 @@
 //! are until they are read or committed. If the transaction runs here already, the two are branches that
 //! come together (fan-in), or it has come back to where it was.
 
+use std::time::Duration;
+
 use super::attempts::{FirstSay, Phase};
 use super::calls::{CallPurpose, Continuation};
 use super::effect::Answer;
@@ -13,6 +15,9 @@ use super::peer::{Address, HandOver, HandedOver, Holder, PeerMessage, View, Visi
 use super::travel::{Handed, Order};
 use super::{Effect, Node, Refusal, Turn};
 use crate::txn::{AttemptId, Pinned, ReadSet};
+
+/// Clocks that should go at one rate differ by less than this part of it.
+const RATES_DIFFER: u32 = 512;
 
 /// A transaction is handed to at most so many nodes by one.
 const NODES_MAX: usize = 1024;
@@ -119,6 +124,7 @@ impl Node {
             visited: std::iter::once(visit_here).chain(elsewhere).collect(),
             depth: travel.depth,
             first_say,
+            age: turn.now.elapsed.saturating_sub(attempt.begun),
         })
     }
 
@@ -129,7 +135,10 @@ impl Node {
         let Some(call) = self.end_call(number) else { return };
         let CallPurpose::HandOver { then, .. } = call.purpose else { return };
         let taken = match view {
-            Ok(view) => self.take_over(turn, &attempt, &from.node, view),
+            Ok(mut view) => {
+                view.age = oldest(view.age + turn.now.elapsed.saturating_sub(call.since));
+                self.take_over(turn, &attempt, &from.node, view)
+            }
             Err(why) => Err(Refusal::Elsewhere(from.node, why)),
         };
         match taken {
@@ -158,15 +167,17 @@ impl Node {
         if commits.clone().any(|commit| from_the_future(commit)) {
             return Err(Refusal::FromTheFuture(from.clone()));
         }
+        let begun = turn.now.elapsed.checked_sub(view.age);
         if self.attempts.get(txn).is_none() {
             self.may_begin()?;
-            // A life of this node that is over held a part of it.
-            if view.visited.iter().any(|visit| visit.origin.node == me.node && visit.puts > 0) {
-                return Err(Refusal::Restarted(me.node));
+            match begun.filter(|begun| self.has_never_been_here(*begun)) {
+                Some(begun) => self.begin(turn, txn.clone(), begun, FirstSay::No),
+                // It may have been here, and nobody would know what of it is lost.
+                None => return Err(Refusal::Restarted(me.node)),
             }
-            self.begin(turn, txn.clone(), FirstSay::No);
         }
         let Some(attempt) = self.attempts.get_mut(txn) else { return Ok(()) };
+        attempt.begun = begun.unwrap_or_default().min(attempt.begun);
         if !matches!(attempt.phase, Phase::Running { .. } | Phase::Preparing(_)) {
             return Err(Refusal::Committing);
         }
@@ -184,7 +195,7 @@ impl Node {
             Order::Newer => {
                 let mut reads = ReadSet::new(&self.hasher);
                 reads.join(view.reads.clone(), view.missing.clone()).map_err(Refusal::Fractured)?;
-                attempt.reads = reads;
+                reads.replace(&mut attempt.reads);
             }
             Order::Parallel => {
                 let (reads, missing) = (view.reads.clone(), view.missing.clone());
@@ -197,6 +208,12 @@ impl Node {
             attempt.travel.steps += 1;
         }
         Ok(())
+    }
+
+    /// Whether a transaction that is not known here and began at `begun` was never here: not in an earlier
+    /// life of this node either, and not so long ago that it is forgotten.
+    fn has_never_been_here(&self, begun: Duration) -> bool {
+        begun >= self.begun && !self.ended.may_have_forgotten(begun)
     }
 
     fn go_on(&mut self, turn: &mut Turn<'_>, txn: &AttemptId, then: Continuation) {
@@ -227,4 +244,9 @@ impl Node {
             Continuation::Merged(_) => {}
         }
     }
+}
+
+/// How long ago something happened at most, of which another clock says so.
+fn oldest(age: Duration) -> Duration {
+    age.saturating_add(age / RATES_DIFFER)
 }

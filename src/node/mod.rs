@@ -349,7 +349,11 @@ impl Node {
 
     /// Drops an attempt. Whoever waits for its outcome is to be answered.
     fn forget_attempt(&mut self, id: &AttemptId) -> Vec<Waiter> {
-        match self.attempts.remove(id).map(|attempt| attempt.phase) {
+        let attempt = self.attempts.remove(id);
+        if let Some(attempt) = attempt.as_ref().filter(|attempt| !attempt.travel.stayed_here()) {
+            self.ended.note_departed(id.clone(), attempt.begun);
+        }
+        match attempt.map(|attempt| attempt.phase) {
             Some(Phase::Running { timer } | Phase::HandedOut { timer, .. }) => {
                 self.timers.cancel(timer);
                 Vec::new()

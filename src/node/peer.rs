@@ -1,6 +1,7 @@
 //! What nodes say to each other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -127,6 +128,8 @@ pub struct View {
     pub depth: u32,
     /// With it goes the right to the first proposal of a commit, which the sender gives up.
     pub first_say: bool,
+    /// How long ago it began, at most.
+    pub age: Duration,
 }
 
 /// Where a value that a running transaction wrote is kept.

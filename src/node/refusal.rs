@@ -61,7 +61,7 @@ pub enum Refusal {
     NotStored(StorageError),
     /// The transaction was part of another node's life, which is over.
     #[error(
-        "node {0} has restarted since this transaction ran there, and what it did there is lost; start it again"
+        "node {0} has restarted since this transaction began, or forgotten what ended there, so that what it did there may be lost; start it again"
     )]
     Restarted(Arc<str>),
     /// A value that the transaction wrote cannot be had.

@@ -3,6 +3,8 @@
 //! A retry never resumes. It gets an attempt of its own with an empty buffer, and the attempts before
 //! it are fenced, so that a function which was given up for dead and is not cannot add to its writes.
 
+use std::time::Duration;
+
 use super::attempts::{Attempt, FirstSay, Phase, Waiter, Wants};
 use super::effect::Answer;
 use super::event::{Asked, Ticket};
@@ -20,7 +22,7 @@ impl Node {
         match id {
             None => {
                 let attempt = self.ids.base(turn.now.wall_ns);
-                self.begin(turn, attempt.clone(), FirstSay::Here);
+                self.begin(turn, attempt.clone(), turn.now.elapsed, FirstSay::Here);
                 turn.reply(asked.ticket, Answer::Started(attempt));
             }
             Some(base) if self.is_too_old(turn, &base) => {
@@ -69,7 +71,7 @@ impl Node {
         }
         self.fence(turn, &base);
         let attempt = self.ids.attempt(&base);
-        self.begin(turn, attempt.clone(), FirstSay::No);
+        self.begin(turn, attempt.clone(), turn.now.elapsed, FirstSay::No);
         turn.reply(ticket, Answer::Started(attempt));
     }
 
@@ -84,13 +86,20 @@ impl Node {
     }
 
     /// Makes room in the tables for an attempt that runs from now on.
-    pub(super) fn begin(&mut self, turn: &Turn<'_>, id: AttemptId, first_say: FirstSay) {
-        let first_look = turn.now.elapsed + self.config.idle_max.min(self.config.lifetime_max);
+    pub(super) fn begin(
+        &mut self,
+        turn: &Turn<'_>,
+        id: AttemptId,
+        begun: Duration,
+        first_say: FirstSay,
+    ) {
+        let idle_end = turn.now.elapsed + self.config.idle_max;
+        let first_look = idle_end.min(begun + self.config.lifetime_max);
         let timer = self.timers.set(first_look, Timer::Attempt(id.clone()));
         let attempt = Attempt {
             reads: ReadSet::new(&self.hasher),
             writes: WriteBuffer::default(),
-            begun: turn.now.elapsed,
+            begun,
             touched: turn.now.elapsed,
             phase: Phase::Running { timer },
             held_bytes: 0,

@@ -5,6 +5,7 @@
 //! cannot say stands in fields of our own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
@@ -132,6 +133,7 @@ fn write_view(view: &View, record: &mut TransactionRecord) {
     }
     record.depth = view.depth;
     record.first_say = view.first_say;
+    record.age_us = u64::try_from(view.age.as_nanos().div_ceil(1_000)).unwrap_or(u64::MAX);
 }
 
 pub(super) fn decode_handed_over(message: Bytes) -> Result<PeerMessage, BadMessage> {
@@ -170,7 +172,9 @@ fn read_view(record: &TransactionRecord) -> Result<View, BadMessage> {
         writes.push((key(&held.key)?, holder));
     }
     let missing = record.missing.iter().map(|text| key(text)).collect::<Result<_, _>>()?;
-    Ok(View { reads, missing, writes, visited, depth: record.depth, first_say: record.first_say })
+    let age = Duration::from_micros(record.age_us);
+    let (depth, first_say) = (record.depth, record.first_say);
+    Ok(View { reads, missing, writes, visited, depth, first_say, age })
 }
 
 pub(super) fn encode_query(asked: &Query, reply_to: &str) -> Vec<u8> {
@@ -420,6 +424,7 @@ mod tests {
             ],
             depth: 5,
             first_say: true,
+            age: Duration::from_micros(77),
         }
     }
 

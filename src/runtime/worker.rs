@@ -131,6 +131,8 @@ impl Worker {
     /// Serves until drained.
     pub(super) fn run(mut self) {
         let mut readable = Vec::new();
+        // With its first event the node begins: it takes over no transaction that is older.
+        self.handle_event(self.clock.now(), Event::Tick);
         loop {
             // What was asked before the end is answered, so the end waits for a round without messages.
             if self.is_overdue() || (readable.is_empty() && self.is_done()) {

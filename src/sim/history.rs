@@ -45,8 +45,6 @@ pub struct Operation {
     pub asked: Moment,
     /// When it was answered, if it was done.
     pub done: Option<Moment>,
-    /// In which life of the node it was done. What a node holds of a transaction ends with its life.
-    pub life: u64,
     /// By a function that was given up: what it did may count, or not.
     pub is_loose: bool,
     /// What.
@@ -72,8 +70,6 @@ pub enum What {
     Continue {
         /// From where.
         upstream: usize,
-        /// In which life that node was then.
-        life: u64,
     },
     /// The attempt is to take effect.
     Commit {
@@ -133,6 +129,40 @@ pub struct History {
     pub foreign: BTreeMap<Value, Key>,
     /// What stood under plain names in the end: published by the sidecar, or not.
     pub plain: Vec<(Key, Value, bool)>,
+    /// Reads that ended their transaction, as nothing could be read.
+    pub refused: Vec<Refused>,
+    /// Garbage that nodes had the store delete, in this order.
+    pub deleted: Vec<Deleted>,
+    /// No node was ever unable to tell others in time what it needs.
+    pub is_fair: bool,
+}
+
+/// A version that a node had the store delete.
+#[derive(Debug, Clone)]
+pub struct Deleted {
+    /// Of which key.
+    pub key: Key,
+    /// Which.
+    pub version: Version,
+    /// When, as clients see it.
+    pub moment: Moment,
+    /// When.
+    pub at: Duration,
+}
+
+/// A read that was refused, so that the transaction has to be tried again.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// The attempt, as a place in the history.
+    pub attempt: usize,
+    /// The read, as one of its operations.
+    pub operation: usize,
+    /// The key of which no version could be read.
+    pub key: Key,
+    /// The node had forgotten keys by then, and what was before their newest versions.
+    pub forgot: bool,
+    /// When the answer was given.
+    pub at: Duration,
 }
 
 impl History {

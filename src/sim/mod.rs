@@ -18,6 +18,7 @@
 mod anna;
 pub mod canary;
 mod clients;
+mod flawed;
 pub mod history;
 pub mod judge;
 mod network;
@@ -51,6 +52,8 @@ pub struct Options {
     pub flaw: Option<Flaw>,
     /// Nodes collect garbage, as often as they can.
     pub garbage: bool,
+    /// No node dies or stops, and clocks are about right; the store and the network misbehave.
+    pub fair: bool,
     /// Print everything that happens.
     pub trace: bool,
 }
@@ -68,6 +71,8 @@ pub enum Flaw {
     Amnesic,
     /// What was read in two branches is not compared when they are merged.
     Credulous,
+    /// Nodes do not tell each other how deep in the graph a value was written.
+    Shallow,
     /// A commit is confirmed before it is stored.
     Boastful,
     /// Clients are told of a commit before it can be read.
@@ -76,6 +81,10 @@ pub enum Flaw {
     Deaf,
     /// Whoever asks when nobody needs what is superseded is told: now.
     Hasty,
+    /// So does a node where nothing runs but what has gone on to others, or has come from there.
+    Oblivious,
+    /// A node that has died for ever goes on saying that it is there.
+    Haunted,
     /// Nodes believe to have read the store's log, and have not.
     Unread,
     /// Nobody answers when nobody needs any more what is superseded, and nothing is swept.
@@ -103,6 +112,7 @@ impl Default for Options {
             store: StoreKind::Conditional,
             flaw: None,
             garbage: true,
+            fair: false,
             trace: false,
         }
     }
@@ -123,6 +133,11 @@ pub struct Report {
     pub spread_commits: usize,
     /// Transactions that needed a version that was gone. In fair weather there must be none.
     pub gone: u64,
+    /// Reads that were refused although there was something to read, for that reason or another, at nodes
+    /// that have forgotten no keys.
+    pub refused: usize,
+    /// The same at nodes whose index was full, so that they have.
+    pub forgot: usize,
     /// How often a node died.
     pub crashes: usize,
     /// How often a node was stopped for a while.
@@ -140,6 +155,9 @@ pub fn run(seed: u64, options: &Options, consistency: &dyn Fn() -> Box<dyn Consi
     report.commits = history.landed.len();
     report.attempts = history.attempts.len();
     report.reads = history.reads();
+    let refused = judge::refused_in_vain(&history);
+    report.forgot = refused.iter().filter(|refused| refused.forgot).count();
+    report.refused = refused.len() - report.forgot;
     report.spread_commits = history.spread_commits();
     report
 }

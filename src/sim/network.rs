@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use super::world::{Happening, World};
 use super::{Flaw, site};
-use crate::node::{Address, Event, Graced, PeerMessage};
-use crate::txn::Timestamp;
+use crate::node::{Address, Event, PeerMessage};
 
 /// The longest time for which a cut stays.
 const CUT_MS_MAX: u64 = 8_000;
@@ -22,25 +21,12 @@ pub(super) struct Network {
 
 impl World<'_> {
     /// A message sets out.
-    pub(super) fn send(&mut self, from: usize, to: &Address, mut message: PeerMessage) {
+    pub(super) fn send(&mut self, from: usize, to: &Address, message: PeerMessage) {
         let Some(to) = self.sites.iter().position(|site| site.address == *to) else {
             return;
         };
         self.report.messages += 1;
-        if let PeerMessage::Grace(ask) = &message
-            && self.options.flaw == Some(Flaw::Hasty)
-        {
-            let answer = Graced {
-                node: self.sites[to].address.clone(),
-                incarnation: ask.asker.incarnation.clone(),
-                number: ask.number,
-                readable_to: Timestamp(u64::MAX),
-            };
-            return self.deliver(from, PeerMessage::Graced(answer));
-        }
-        if matches!(message, PeerMessage::Graced(_)) && self.options.flaw == Some(Flaw::Hoarding) {
-            return;
-        }
+        let Some(mut message) = self.spoil_grace(from, to, message) else { return };
         self.spoil(to, &mut message);
         if to != from {
             let is_cut = self.network.cut.contains(&(from.min(to), from.max(to)));
@@ -54,7 +40,7 @@ impl World<'_> {
         self.deliver(to, message);
     }
 
-    fn deliver(&mut self, to: usize, message: PeerMessage) {
+    pub(super) fn deliver(&mut self, to: usize, message: PeerMessage) {
         let longest_us = if self.rng.f64() < self.weather.delay_message {
             if self.rng.u32(0..8) == 0 { 6_000_000 } else { 300_000 }
         } else {
@@ -85,6 +71,11 @@ impl World<'_> {
             Some(Flaw::Credulous) => !self.network.merged.insert((to, handed.attempt.clone())),
             _ => false,
         };
+        if self.options.flaw == Some(Flaw::Shallow)
+            && let Ok(view) = &mut handed.view
+        {
+            view.writes.iter_mut().for_each(|(_, holder)| holder.depth = 0);
+        }
         if spoils && let Ok(view) = &mut handed.view {
             view.reads.clear();
             view.missing.clear();

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::StoreKind;
 use super::anna::BUCKET_ENTRIES;
 use super::history::Floor;
 use super::site::FOLLOWED_EACH;
 use super::weather::Weather;
 use super::world::{World, decode, key};
+use super::{Flaw, StoreKind};
+use crate::storage::Usage;
 use crate::txn::{Key, Version};
 
 /// How long everything may take that is still under way when the last request was made.
@@ -23,11 +24,11 @@ const CLOCK_SLACK_NS: u64 = 5_000_000_000;
 
 impl World<'_> {
     pub(super) fn come_to_rest(&mut self) {
-        let is_fair = self.weather.is_fair();
         // Faults stop; what is under way ends, and everything that was left is forgotten.
         self.weather = Weather::calm();
         self.clients.stop();
         self.change_network();
+        let looks = self.looks_for_garbage();
         let end = self.elapsed + QUIESCENCE;
         let is_at_rest = |world: &Self| world.sites.iter().all(|site| site.is_at_rest());
         loop {
@@ -42,12 +43,14 @@ impl World<'_> {
         }
         self.quiescent();
         (0..self.sites.len()).for_each(|site| self.count_gone(site));
-        if is_fair && self.report.gone > 0 {
+        if self.history.is_fair && self.report.gone > 0 {
             let what = format!("{} transactions needed a version that was gone", self.report.gone);
             self.broken("what is needed stays", what);
         }
         self.look_everywhere();
-        self.look_for_garbage();
+        if looks {
+            self.look_for_garbage();
+        }
         self.collect();
         self.logged();
     }
@@ -60,7 +63,7 @@ impl World<'_> {
 
     /// Long after the last request nothing runs and nothing is held.
     fn quiescent(&mut self) {
-        for number in 0..self.sites.len() {
+        for number in self.not_buried() {
             let site = &self.sites[number];
             let Some(node) = &site.node else {
                 self.broken("comes back", format!("node {} stayed dead", number + 1));
@@ -77,7 +80,7 @@ impl World<'_> {
     fn look_everywhere(&mut self) {
         let told = self.history.told_committed();
         let follows_all = self.options.store == StoreKind::Conditional && self.options.nodes > 1;
-        for site in 0..self.sites.len() {
+        for site in self.not_buried() {
             let believed = self.believes_to(site).saturating_sub(CLOCK_SLACK_NS);
             let address = self.address(site);
             let mut versions: BTreeMap<Key, Version> = BTreeMap::new();
@@ -111,12 +114,27 @@ impl World<'_> {
         }
     }
 
-    /// The store holds the newest version of each key, the commits that wrote those, and nothing else. To
-    /// find that out takes long, so it is done now and then.
-    fn look_for_garbage(&mut self) {
-        if !self.options.garbage || self.rng.u32(0..6) > 0 {
-            return;
+    /// Whether all garbage is to be gone in the end. To find that out takes long, so it is done now and
+    /// then. It has to go also if a node has just died for ever.
+    fn looks_for_garbage(&mut self) -> bool {
+        let collects = self.options.garbage;
+        let may_bury = self.options.nodes > 1 && self.options.store == StoreKind::Conditional;
+        let buries = may_bury && self.rng.u32(0..12) == 0;
+        if collects && (buries || self.options.flaw == Some(Flaw::Haunted)) {
+            let site = self.any_site();
+            self.bury(site);
+            return true;
         }
+        collects && self.rng.u32(0..6) == 0
+    }
+
+    fn not_buried(&self) -> Vec<usize> {
+        (0..self.sites.len()).filter(|site| !self.sites[*site].is_buried).collect()
+    }
+
+    /// The store holds the newest version of each key, the commits that wrote those, and nothing else but
+    /// that other ids have ended.
+    fn look_for_garbage(&mut self) {
         self.pass(SWEPT_WITHIN);
         let mut newest: BTreeMap<Key, Version> = BTreeMap::new();
         for landed in &self.history.landed {
@@ -149,20 +167,30 @@ impl World<'_> {
             }
         }
         let live: BTreeSet<&Version> = wanted.iter().map(|(_, version)| version).collect();
-        let least = live.len();
-        let (usage, most) = match &self.sites[0].anna {
-            // Each log may be half dead, and then by some parts more; some commits stand in two.
+        let records = live.len() as u64;
+        let (usage, is_clean) = match &self.sites[0].anna {
             Some(anna) => {
-                let each = 2 * least + 5 * BUCKET_ENTRIES;
-                (anna.usage(), self.sites.len() * each)
+                let usage = anna.usage();
+                (usage, self.is_clean_on_anna(&usage, live.len()))
             }
-            None => (self.store.usage_now(), least),
+            None => {
+                let usage = self.store.usage_now();
+                let held = (usage.versions, usage.log_entries, usage.outcomes - usage.remains);
+                let is_exact = held == (wanted.len() as u64, records, records);
+                (usage, is_exact && usage.uncommitted == 0)
+            }
         };
-        let logged = usize::try_from(usage.log_entries).unwrap_or_default();
-        if usage.superseded > 0 || !(least..=most).contains(&logged) {
+        if !is_clean {
             let what = format!("{} commits are live, the store has {usage:?}", live.len());
             self.broken("garbage is collected", what);
         }
+    }
+
+    /// Each log may be half dead, and then by some parts more; some commits stand in two.
+    fn is_clean_on_anna(&self, usage: &Usage, live: usize) -> bool {
+        let most = self.sites.len() * (2 * live + 5 * BUCKET_ENTRIES);
+        let logged = usize::try_from(usage.log_entries).unwrap_or_default();
+        usage.superseded == 0 && (live..=most).contains(&logged)
     }
 
     /// Writes down what the store holds in the end.

@@ -50,6 +50,8 @@ pub(super) struct Site {
     position: LogPosition,
     /// What waits for a node that is stopped.
     frozen: Option<Vec<Happening>>,
+    /// It has died and does not come back.
+    pub(super) is_buried: bool,
 }
 
 /// A wall clock that is wrong.
@@ -81,6 +83,7 @@ impl Site {
             open: BTreeMap::new(),
             position: LogPosition::default(),
             frozen: None,
+            is_buried: false,
         };
         (0..options.nodes.clamp(1, SITES_MAX)).map(site).collect()
     }
@@ -94,6 +97,9 @@ impl Site {
 
     /// Nothing is under way here.
     pub(super) fn is_at_rest(&self) -> bool {
+        if self.is_buried {
+            return true;
+        }
         let is_idle = self.node.as_ref().is_some_and(Node::is_idle);
         is_idle && self.frozen.is_none() && self.open.is_empty()
     }
@@ -115,6 +121,9 @@ impl World<'_> {
     }
 
     pub(super) fn restart(&mut self, number: usize) {
+        if self.sites[number].is_buried {
+            return;
+        }
         self.lives += 1;
         let life = self.lives;
         let clock = self.draw_clock();
@@ -259,6 +268,7 @@ impl World<'_> {
     }
 
     fn act(&mut self, number: usize, effect: Effect) {
+        self.note_travels(number, &effect);
         match effect {
             Effect::Reply { ticket, answer } => {
                 self.note(number, ticket.0, &"reply");
@@ -299,6 +309,18 @@ impl World<'_> {
     pub(super) fn count_gone(&mut self, number: usize) {
         let node = self.sites[number].node.as_ref();
         self.report.gone += node.map_or(0, |node| node.status().garbage.gone);
+    }
+
+    /// A node dies for ever.
+    pub(super) fn bury(&mut self, number: usize) {
+        self.note(number, 0, &"bury");
+        self.count_gone(number);
+        let site = &mut self.sites[number];
+        (site.node, site.frozen, site.is_buried) = (None, None, true);
+        site.open.clear();
+        if self.options.flaw == Some(Flaw::Haunted) {
+            self.haunt(number);
+        }
     }
 
     fn crash(&mut self, number: usize) {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::anna::{self, Anna, Call, Ended};
-use super::history::Landed;
+use super::history::{Deleted, Landed};
 use super::site::FOLLOWED_EACH;
 use super::world::{EPOCH_NS, Happening, World, decode, encode};
 use super::{Flaw, StoreKind};
 use crate::anna::lattice::Lattice;
 use crate::node::{Answer, Ask, Event, OpId, StoreResult, Ticket};
-use crate::storage::{CommitBatch, LogPage, StorageError};
+use crate::storage::{CommitBatch, Garbage, LogPage, StorageError, Superseded};
 use crate::txn::{AttemptId, Commit, Outcome};
 
 /// Whether and how what the store did is reported.
@@ -107,6 +107,7 @@ impl World<'_> {
             Ask::Heads(keys) => StoreResult::Heads(Ok(self.store.heads_now(&keys))),
             Ask::SetHeads(_) => StoreResult::Done(Ok(())),
             Ask::Collect(garbage) => {
+                self.note_deleted(&garbage);
                 self.store.collect_now(&garbage);
                 StoreResult::Done(Ok(()))
             }
@@ -122,6 +123,19 @@ impl World<'_> {
             Telling::Silence => return,
         };
         self.done(site, life, op, result, delay);
+    }
+
+    fn note_deleted(&mut self, garbage: &Garbage) {
+        let (moment, at) = (self.moment(), self.elapsed);
+        for Superseded { commit, keys, .. } in &garbage.superseded {
+            let version = &commit.version;
+            self.history.deleted.extend(keys.iter().map(|key| Deleted {
+                key: key.clone(),
+                version: version.clone(),
+                moment,
+                at,
+            }));
+        }
     }
 
     pub(super) fn land(&mut self, landed: Landed) {

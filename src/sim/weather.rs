@@ -69,6 +69,11 @@ impl Weather {
         self.crash + self.freeze + self.wrong_clock == 0.0
     }
 
+    /// Makes it [fair](Self::is_fair).
+    pub(super) fn clear_up(&mut self) {
+        (self.crash, self.freeze, self.wrong_clock) = (0.0, 0.0, 0.0);
+    }
+
     /// Nothing goes wrong any more.
     pub(super) fn calm() -> Self {
         Self::default()

@@ -15,6 +15,7 @@ use foldhash::fast::{FixedState, FoldHasher};
 
 use super::anna::{Call, CallResult};
 use super::clients::{self, Actor, Clients};
+use super::flawed::Travels;
 use super::history::{History, Moment, Value};
 use super::judge::Violation;
 use super::network::Network;
@@ -55,6 +56,8 @@ pub(super) enum Happening {
     Follow { site: usize, life: u64 },
     /// A node clears up behind its predecessor.
     ClearUp { site: usize, life: u64 },
+    /// With a flaw, a node that died says that it is there.
+    Haunt { site: usize },
 }
 
 pub(super) struct World<'a> {
@@ -74,6 +77,7 @@ pub(super) struct World<'a> {
     pub(super) watched: Watched,
     /// Requests that a flaw answered.
     pub(super) answered_early: BTreeSet<Ticket>,
+    pub(super) travels: Travels,
     queue: BTreeMap<(Duration, u64), Happening>,
     queued: u64,
     tickets: u64,
@@ -94,7 +98,10 @@ impl<'a> World<'a> {
         consistency: &'a dyn Fn() -> Box<dyn Consistency>,
     ) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let weather = Weather::draw(&mut rng, options.nodes);
+        let mut weather = Weather::draw(&mut rng, options.nodes);
+        if options.fair {
+            weather.clear_up();
+        }
         let mut world = Self {
             rng,
             elapsed: Duration::ZERO,
@@ -111,6 +118,7 @@ impl<'a> World<'a> {
             lives: 0,
             watched: Watched::new(),
             answered_early: BTreeSet::new(),
+            travels: Travels::default(),
             queue: BTreeMap::new(),
             queued: 0,
             tickets: 0,
@@ -132,6 +140,7 @@ impl<'a> World<'a> {
     }
 
     pub(super) fn run(mut self) -> (History, Report) {
+        self.history.is_fair = self.weather.is_fair();
         while self.requests < self.options.requests && self.turn(Duration::MAX) {}
         self.come_to_rest();
         self.report.fingerprint = self.fingerprint.finish();
@@ -204,6 +213,7 @@ impl<'a> World<'a> {
             Happening::Restart { site } => self.restart(site),
             Happening::ChangeNetwork => self.change_network(),
             Happening::Foreign => self.write_past_the_sidecar(),
+            Happening::Haunt { site } => self.haunt(site),
         }
     }
 

@@ -31,8 +31,10 @@ pub struct ReadSet {
     /// For each key co-written with a version read, the newest commit that did so. A later read of
     /// that key must not return anything older.
     lower: Map<Key, Arc<Commit>>,
-    /// Keys reported to have no value.
-    missing: Set<Key>,
+    /// Keys reported to have no value, each with the number of that report.
+    missing: Map<Key, u64>,
+    /// How often a key was reported to have no value.
+    reports: u64,
     /// Commits of which some key was read. Whatever they demand of other keys is in `lower` already, so
     /// that reading many keys of a large commit costs no more than their number.
     bound_by: Set<Version>,
@@ -44,7 +46,8 @@ impl ReadSet {
         Self {
             pins: Map::with_hasher(hasher.clone()),
             lower: Map::with_hasher(hasher.clone()),
-            missing: Set::with_hasher(hasher.clone()),
+            missing: Map::with_hasher(hasher.clone()),
+            reports: 0,
             bound_by: Set::with_hasher(hasher.clone()),
         }
     }
@@ -98,17 +101,42 @@ impl ReadSet {
 
     /// Remembers that `key` was reported to have no value.
     pub fn note_missing(&mut self, key: Key) {
-        self.missing.insert(key);
+        self.reports += 1;
+        self.missing.insert(key, self.reports);
     }
 
-    /// Whether `key` was reported to have no value.
-    pub fn is_missing(&self, key: &Key) -> bool {
-        self.missing.contains(key)
+    /// How often a key was reported to have no value so far. Never falls.
+    pub fn reports(&self) -> u64 {
+        self.reports
     }
 
-    /// Forgets that `key` was missing: it is asked for again and may have a value now.
-    pub fn forget_missing(&mut self, key: &Key) {
-        self.missing.remove(key);
+    /// The number of the last report that `key` has no value.
+    pub fn missing_since(&self, key: &Key) -> Option<u64> {
+        self.missing.get(key).copied()
+    }
+
+    /// Forgets that `key` was missing: it is asked for again and may have a value now. Answers what
+    /// [`missing_since`](Self::missing_since) did.
+    pub fn forget_missing(&mut self, key: &Key) -> Option<u64> {
+        self.missing.remove(key)
+    }
+
+    /// Takes reports after the first `kept` ones back, and those in `forgotten` in again: nobody was
+    /// answered.
+    pub fn restore_missing(&mut self, kept: u64, forgotten: Vec<(Key, u64)>) {
+        self.missing.retain(|_, report| *report <= kept);
+        let unread = forgotten.into_iter().filter(|(key, _)| !self.pins.contains_key(key));
+        self.missing.extend(unread);
+    }
+
+    /// Takes the place of `before`: what is reported from now on is numbered after its reports, as are
+    /// those that are here.
+    pub fn replace(mut self, before: &mut Self) {
+        self.reports += before.reports;
+        for report in self.missing.values_mut() {
+            *report += before.reports;
+        }
+        *before = self;
     }
 
     /// Everything read, in the order of the keys.
@@ -120,7 +148,7 @@ impl ReadSet {
 
     /// Keys reported to have no value, in their order.
     pub fn missing(&self) -> Vec<&Key> {
-        let mut missing: Vec<_> = self.missing.iter().collect();
+        let mut missing: Vec<_> = self.missing.keys().collect();
         missing.sort_unstable();
         missing
     }
@@ -134,7 +162,7 @@ impl ReadSet {
         for (key, pinned) in &reads {
             let same = self.pins.get(key).is_none_or(|known| known == pinned);
             let older = self.lower.get(key).is_some_and(|bound| is_older(pinned, &bound.version));
-            if !same || older || self.missing.contains(key) {
+            if !same || older || self.missing.contains_key(key) {
                 return Err(key.clone());
             }
             if let Pinned::Committed(commit) = pinned
@@ -153,14 +181,14 @@ impl ReadSet {
                 Pinned::Foreign(pin) => self.pin_foreign(key, pin),
             }
         }
-        self.missing.extend(missing);
+        missing.into_iter().for_each(|key| self.note_missing(key));
         Ok(())
     }
 
     /// A key that this commit wrote and that was read older, or was missing.
     fn torn_by(&self, commit: &Commit) -> Option<Key> {
         let is_torn = |key: &Key| {
-            self.missing.contains(key)
+            self.missing.contains_key(key)
                 || self.pins.get(key).is_some_and(|pin| is_older(pin, &commit.version))
         };
         commit.keys.iter().map(|written| &written.key).find(|key| is_torn(key)).cloned()
@@ -183,11 +211,11 @@ impl ReadSet {
                     && commit.written(pinned_key).is_some()
             });
             return older
-                || self.missing.iter().any(|gone| gone != key && commit.written(gone).is_some());
+                || self.missing.keys().any(|gone| gone != key && commit.written(gone).is_some());
         }
         commit.keys.iter().map(|written| &written.key).any(|other| {
             other != key
-                && (self.missing.contains(other)
+                && (self.missing.contains_key(other)
                     || self.pins.get(other).is_some_and(|pin| is_older(pin, &commit.version)))
         })
     }

@@ -1,6 +1,8 @@
 //! Transactions whose functions run on several nodes, one after the other and side by side.
 
-use aft::node::{Answer, Refusal};
+use std::time::Duration;
+
+use aft::node::{Answer, NodeConfig, PeerMessage, Refusal};
 
 use super::harness::{Cluster, decided, some};
 
@@ -28,12 +30,53 @@ fn polling_for_two_keys_ends() {
     assert_eq!(cluster.get(0, &txn, &["k", "l"]), Ok(vec![some("5"), some("5")]));
 }
 
+/// Two requests ask for k at once. One is told that it is missing; the other, asked before, is not done
+/// when T{k,l} commits. It was asked in the time in which k was missing, and asks for no second look.
+#[test]
+fn what_one_request_was_told_binds_another_that_was_asked_before() {
+    let mut cluster = Cluster::with(2, NodeConfig { plain_keys: true, ..NodeConfig::default() });
+    let txn = cluster.begin(0);
+    cluster.holds_store = true;
+    let first = cluster.send_get(0, &txn, &["k"]);
+    let second = cluster.send_get(0, &txn, &["k"]);
+    cluster.holds_store = false;
+    let mut held = cluster.take_held();
+    let last = held.pop().into_iter().collect();
+    cluster.put_back(last);
+    cluster.release();
+    assert_eq!(cluster.values(second), Ok(vec![None]));
+    cluster.write(1, &[("k", "5"), ("l", "5")]);
+    cluster.pass(Duration::from_millis(500));
+    cluster.put_back(held);
+    cluster.release();
+    assert_eq!(cluster.values(first), Ok(vec![None]));
+    assert_eq!(cluster.get(0, &txn, &["l"]), Ok(vec![None]));
+    assert_eq!(cluster.get(0, &txn, &["k", "l"]), Ok(vec![some("5"), some("5")]));
+}
+
+/// B has committed the transaction without the branch on C, which hears of the commit before it hears of the
+/// end. C must not read there what B wrote: it has not merged that. It is over.
+#[test]
+fn a_branch_that_was_left_out_does_not_read_the_commit() {
+    let mut cluster = Cluster::new(3);
+    cluster.network(|_, message| !matches!(message, PeerMessage::Over(_)));
+    let txn = cluster.begin(0);
+    assert!(cluster.go_on(1, &txn, 0).is_ok());
+    assert!(cluster.go_on(2, &txn, 0).is_ok());
+    assert!(cluster.put(1, &txn, "k", "b"));
+    assert_eq!(cluster.commit(1, &txn), Some(true));
+    cluster.settle();
+    assert_eq!(cluster.get(2, &txn, &["k"]), Err(Refusal::AlreadyCommitted));
+    assert_eq!(cluster.commit(2, &txn), Some(true));
+}
+
 /// A reads m of T2{k,m}; B has never heard of T2, but reads k of it.
 #[test]
 fn what_was_read_binds_where_nobody_heard_of_it() {
     let mut cluster = Cluster::new(2);
     cluster.network(|_, message| !matches!(message, aft::node::PeerMessage::Commits(_)));
     cluster.write(1, &[("k", "1")]);
+    cluster.pass(Duration::from_millis(1));
     cluster.write(0, &[("k", "2"), ("m", "2")]);
     let txn = cluster.begin(0);
     assert_eq!(cluster.get(0, &txn, &["m"]), Ok(vec![some("2")]));
@@ -76,6 +119,45 @@ fn of_two_branches_that_write_one_key_the_rule_picks_one() {
     assert_eq!(cluster.commit(3, &txn), Some(true));
     cluster.settle();
     assert_eq!(cluster.read(0, "k"), some("2"));
+}
+
+/// A to C to B, and A to D: all but A write one key. B has come the longest way, so its value counts.
+#[test]
+fn of_two_branches_that_write_one_key_the_deeper_counts() {
+    let mut cluster = Cluster::new(5);
+    let txn = cluster.begin(0);
+    for (node, from) in [(2, 0), (1, 2), (3, 0)] {
+        assert!(cluster.go_on(node, &txn, from).is_ok());
+        assert!(cluster.put(node, &txn, "k", &node.to_string()));
+    }
+    for branch in [1, 3] {
+        assert!(cluster.go_on(4, &txn, branch).is_ok());
+    }
+    assert_eq!(cluster.get(4, &txn, &["k"]), Ok(vec![some("1")]));
+    assert_eq!(cluster.commit(4, &txn), Some(true));
+    cluster.settle();
+    assert_eq!(cluster.read(0, "k"), some("1"));
+}
+
+/// A value that was written past the nodes has no version. It is read again as it was, or not at all.
+#[test]
+fn a_foreign_value_that_was_read_elsewhere_is_the_same_or_none() {
+    for changes in [false, true] {
+        let config = NodeConfig { plain_keys: true, ..NodeConfig::default() };
+        let mut cluster = Cluster::with(2, config);
+        cluster.write_past("k", 5, "foreign");
+        let txn = cluster.begin(0);
+        assert_eq!(cluster.get(0, &txn, &["k"]), Ok(vec![some("foreign")]));
+        if changes {
+            cluster.write_past("k", 6, "changed");
+        }
+        assert!(cluster.go_on(1, &txn, 0).is_ok());
+        let seen = cluster.get(1, &txn, &["k"]);
+        match changes {
+            false => assert_eq!(seen, Ok(vec![some("foreign")])),
+            true => assert!(matches!(seen, Err(Refusal::ForeignChanged(_))), "{seen:?}"),
+        }
+    }
 }
 
 /// Two branches read two versions of one key: they cannot be merged.

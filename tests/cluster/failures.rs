@@ -1,6 +1,8 @@
 //! Nodes that die, and answers that are lost, in the middle of a transaction over several nodes.
 
-use aft::node::PeerMessage;
+use std::time::Duration;
+
+use aft::node::{NodeConfig, PeerMessage, Refusal};
 
 use super::harness::{Cluster, address, decided, some};
 
@@ -161,4 +163,51 @@ fn a_commit_that_cannot_be_forwarded_is_answered() {
     cluster.network(|_, _| true);
     let later = cluster.commit(1, &txn);
     assert!(told.is_none() || later == told, "{told:?}, then {later:?}");
+}
+
+/// B wrote and restarted; then the transaction goes on there from C, and neither C nor A has heard that it
+/// was there: it came by D. Nobody could tell what is lost, so B takes nothing that is older than itself.
+#[test]
+fn a_node_does_not_go_on_with_what_is_older_than_itself() {
+    let mut cluster = Cluster::new(4);
+    let txn = cluster.begin(0);
+    assert!(cluster.go_on(3, &txn, 0).is_ok());
+    assert!(cluster.go_on(1, &txn, 3).is_ok());
+    assert!(cluster.put(1, &txn, "k", "lost"));
+    cluster.kill(1);
+    cluster.restart(1);
+    assert!(cluster.go_on(2, &txn, 0).is_ok());
+    assert!(cluster.put(2, &txn, "l", "c"));
+    assert!(matches!(cluster.go_on(1, &txn, 2), Err(Refusal::Restarted(_))));
+    assert_eq!(cluster.commit(1, &txn), Some(false));
+    cluster.settle();
+    assert_eq!((cluster.read(0, "k"), cluster.read(0, "l")), (None, None));
+    let later = cluster.begin(0);
+    assert!(cluster.go_on(1, &later, 0).is_ok());
+    assert!(cluster.put(1, &later, "k", "kept"));
+    assert_eq!(cluster.commit(1, &later), Some(true));
+}
+
+/// B gave its part up, nobody heard of that, and B has forgotten it. It does not begin it anew.
+#[test]
+fn a_node_does_not_go_on_with_what_it_may_have_forgotten() {
+    let mut cluster = Cluster::with(3, NodeConfig { ended_max: 1, ..NodeConfig::default() });
+    cluster.network(|_, message| !matches!(message, PeerMessage::Over(_)));
+    let txn = cluster.begin(0);
+    assert!(cluster.go_on(1, &txn, 0).is_ok());
+    assert!(cluster.put(1, &txn, "k", "given up"));
+    let idle = NodeConfig::default().idle_max;
+    cluster.pass(idle + Duration::from_secs(1));
+    assert!(!cluster.put(1, &txn, "k", "late"));
+    for _ in 0..2 {
+        let other = cluster.begin(0);
+        assert!(cluster.go_on(1, &other, 0).is_ok());
+        assert_eq!(cluster.abort(1, &other), Some(false));
+    }
+    assert!(cluster.go_on(2, &txn, 0).is_ok());
+    assert!(cluster.put(2, &txn, "l", "c"));
+    assert!(cluster.go_on(1, &txn, 2).is_err());
+    assert_ne!(cluster.commit(1, &txn), Some(true));
+    cluster.settle();
+    assert_eq!((cluster.read(0, "k"), cluster.read(0, "l")), (None, None));
 }

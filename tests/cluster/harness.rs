@@ -74,6 +74,8 @@ impl Cluster {
             config,
         };
         (0..nodes).for_each(|number| cluster.restart(number));
+        // Whatever begins now began after the nodes, also by clocks that are a little off.
+        cluster.pass(Duration::from_secs(2));
         cluster
     }
 
@@ -87,6 +89,7 @@ impl Cluster {
     }
 
     pub fn restart(&mut self, number: usize) {
+        self.elapsed += Duration::from_millis(1);
         self.lives += 1;
         self.life_of[number] = self.lives;
         let config = NodeConfig {
@@ -181,10 +184,16 @@ impl Cluster {
 
     /// Time passes, and all nodes look through the store's log each second.
     pub fn pass_following(&mut self, time: Duration) {
+        let all: Vec<_> = (0..self.nodes.len()).collect();
+        self.pass_following_at(time, &all);
+    }
+
+    /// The same, but only these nodes do.
+    pub fn pass_following_at(&mut self, time: Duration, nodes: &[usize]) {
         let end = self.elapsed + time;
         while self.elapsed < end {
             self.pass(Duration::from_secs(1));
-            for number in 0..self.nodes.len() {
+            for number in nodes.iter().copied() {
                 let page = self.store.commits_since_now(&self.read_to[number]).expect("a log");
                 self.read_to[number] = page.next;
                 let events =
@@ -192,6 +201,18 @@ impl Cluster {
                 events.into_iter().for_each(|event| self.handle(number, event));
             }
         }
+    }
+
+    /// Somebody writes a key in the store under its plain name.
+    pub fn write_past(&self, name: &str, timestamp: u64, value: &str) {
+        let value = Bytes::copy_from_slice(value.as_bytes());
+        self.store.plant_foreign(&key(name), timestamp, value);
+    }
+
+    /// What stands under a plain name.
+    pub fn plain(&self, name: &str) -> Option<String> {
+        let found = self.store.plain_now(&[key(name)]).remove(0)?;
+        Some(String::from_utf8(found.value.to_vec()).expect("text"))
     }
 
     /// What the store holds.
@@ -251,8 +272,19 @@ impl Cluster {
         txn: &AttemptId,
         keys: &[&str],
     ) -> Result<Vec<Option<String>>, Refusal> {
+        let ticket = self.send_get(number, txn, keys);
+        self.values(ticket)
+    }
+
+    /// Sends a get without waiting for what it reads.
+    pub fn send_get(&mut self, number: usize, txn: &AttemptId, keys: &[&str]) -> Ticket {
         let (txn, keys) = (Some(txn.clone()), keys.iter().map(|name| key(name)).collect());
-        match self.ask(number, |ticket| Event::Get { ticket, txn, keys }) {
+        self.send_request(number, |ticket| Event::Get { ticket, txn, keys })
+    }
+
+    /// What a get has read.
+    pub fn values(&mut self, ticket: Ticket) -> Result<Vec<Option<String>>, Refusal> {
+        match self.answer(ticket) {
             Answer::Values(values) => {
                 let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).expect("text");
                 Ok(values.into_iter().map(|read| read.value.map(text)).collect())

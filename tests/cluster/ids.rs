@@ -102,6 +102,33 @@ fn an_abort_after_the_record_was_sent_gets_the_outcome() {
     assert_eq!(decided(&cluster.answer(abort)), Some(true));
 }
 
+/// A has handed its values out to B, which commits, and is told to abort. It does not do so on its own.
+#[test]
+fn an_abort_where_the_values_were_handed_out_agrees_with_the_commit() {
+    for record_is_first in [true, false] {
+        let mut cluster = Cluster::new(2);
+        let txn = cluster.begin(0);
+        assert!(cluster.put(0, &txn, "k", "v"));
+        assert!(cluster.go_on(1, &txn, 0).is_ok());
+        cluster.holds_store = true;
+        let commit = cluster.send_request(1, Cluster::commit_event(&txn, &[]));
+        let record = cluster.take_held();
+        let asked = txn.clone();
+        let abort = cluster.send_request(0, |ticket| Event::Abort { ticket, txn: asked });
+        let settling = cluster.take_held();
+        cluster.holds_store = false;
+        let (first, then) = if record_is_first { (record, settling) } else { (settling, record) };
+        for held in [first, then] {
+            cluster.put_back(held);
+            cluster.release();
+        }
+        assert_eq!(decided(&cluster.answer(commit)), Some(record_is_first));
+        assert_eq!(decided(&cluster.answer(abort)), Some(record_is_first));
+        cluster.settle();
+        assert_eq!(cluster.read(0, "k").is_some(), record_is_first);
+    }
+}
+
 /// All live nodes say the same of a transaction that is over.
 #[test]
 fn every_node_tells_the_same_outcome() {

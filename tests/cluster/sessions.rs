@@ -1,6 +1,6 @@
 //! What one node told of can be read at another, by whoever shows the token.
 
-use aft::node::PeerMessage;
+use aft::node::{NodeConfig, PeerMessage};
 
 use super::harness::{Cluster, address, some};
 
@@ -42,5 +42,22 @@ fn commits_of_one_moment_are_in_one_order_everywhere() {
     for node in 0..3 {
         assert_eq!(cluster.read(node, "k"), seen, "node {node}");
         assert_eq!(cluster.read(node, "l"), seen, "node {node}");
+    }
+}
+
+/// Of two commits of one moment the same one is the newer for those who read past the nodes, whichever was
+/// written there last.
+#[test]
+fn commits_of_one_moment_are_in_that_order_under_plain_names() {
+    for order in [[0, 1], [1, 0]] {
+        let config = NodeConfig { plain_keys: true, ..NodeConfig::default() };
+        let mut cluster = Cluster::with(2, config);
+        for node in order {
+            cluster.write(node, &[("k", &node.to_string())]);
+        }
+        cluster.settle();
+        let newest = cluster.read(0, "k");
+        assert_eq!(cluster.read(1, "k"), newest);
+        assert_eq!(cluster.plain("k"), newest, "{order:?}");
     }
 }

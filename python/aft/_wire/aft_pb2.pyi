@@ -296,7 +296,7 @@ class TransactionList(_message.Message):
     def __init__(self, records: _Optional[_Iterable[_Union[TransactionRecord, _Mapping]]] = ..., origin: _Optional[str] = ..., incarnation: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., inLogTo: _Optional[int] = ..., resend: bool = ..., grace: _Optional[int] = ..., graced: _Optional[int] = ..., readableTo: _Optional[int] = ..., found: bool = ...) -> None: ...
 
 class TransactionRecord(_message.Message):
-    __slots__ = ["commits", "depth", "error", "firstSay", "fresh", "held", "id", "incarnation", "missing", "number", "readSet", "reads", "replicaId", "status", "timestamp", "visited", "writeSet"]
+    __slots__ = ["ageUs", "commits", "depth", "error", "firstSay", "fresh", "held", "id", "incarnation", "missing", "number", "readSet", "reads", "replicaId", "status", "timestamp", "visited", "writeSet"]
     class ReadSetEntry(_message.Message):
         __slots__ = ["key", "value"]
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -304,6 +304,7 @@ class TransactionRecord(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    AGEUS_FIELD_NUMBER: _ClassVar[int]
     COMMITS_FIELD_NUMBER: _ClassVar[int]
     DEPTH_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
@@ -321,6 +322,7 @@ class TransactionRecord(_message.Message):
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     VISITED_FIELD_NUMBER: _ClassVar[int]
     WRITESET_FIELD_NUMBER: _ClassVar[int]
+    ageUs: int
     commits: _containers.RepeatedCompositeFieldContainer[TransactionRecord]
     depth: int
     error: str
@@ -338,7 +340,7 @@ class TransactionRecord(_message.Message):
     timestamp: int
     visited: _containers.RepeatedCompositeFieldContainer[Visit]
     writeSet: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[str] = ..., timestamp: _Optional[int] = ..., status: _Optional[_Union[TransactionStatus, str]] = ..., replicaId: _Optional[str] = ..., writeSet: _Optional[_Iterable[str]] = ..., readSet: _Optional[_Mapping[str, str]] = ..., fresh: _Optional[_Iterable[int]] = ..., error: _Optional[str] = ..., incarnation: _Optional[str] = ..., reads: _Optional[_Iterable[_Union[ReadVersion, _Mapping]]] = ..., commits: _Optional[_Iterable[_Union[TransactionRecord, _Mapping]]] = ..., missing: _Optional[_Iterable[str]] = ..., held: _Optional[_Iterable[_Union[HeldWrite, _Mapping]]] = ..., visited: _Optional[_Iterable[_Union[Visit, _Mapping]]] = ..., depth: _Optional[int] = ..., number: _Optional[int] = ..., firstSay: bool = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., timestamp: _Optional[int] = ..., status: _Optional[_Union[TransactionStatus, str]] = ..., replicaId: _Optional[str] = ..., writeSet: _Optional[_Iterable[str]] = ..., readSet: _Optional[_Mapping[str, str]] = ..., fresh: _Optional[_Iterable[int]] = ..., error: _Optional[str] = ..., incarnation: _Optional[str] = ..., reads: _Optional[_Iterable[_Union[ReadVersion, _Mapping]]] = ..., commits: _Optional[_Iterable[_Union[TransactionRecord, _Mapping]]] = ..., missing: _Optional[_Iterable[str]] = ..., held: _Optional[_Iterable[_Union[HeldWrite, _Mapping]]] = ..., visited: _Optional[_Iterable[_Union[Visit, _Mapping]]] = ..., depth: _Optional[int] = ..., number: _Optional[int] = ..., firstSay: bool = ..., ageUs: _Optional[int] = ...) -> None: ...
 
 class TransactionTag(_message.Message):
     __slots__ = ["address", "detail", "error", "id", "status", "token"]

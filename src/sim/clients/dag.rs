@@ -359,7 +359,7 @@ impl World<'_> {
         upstream: usize,
     ) {
         let from = self.address(upstream);
-        let operation = note_asked(self, actor, place, site, What::Continue { upstream, life: 0 });
+        let operation = note_asked(self, actor, place, site, What::Continue { upstream });
         let ticket = self.request(site, |ticket| Event::Continue { ticket, txn, upstream: from });
         self.wait(actor, site, ticket, Asked::Continue { place, operation });
     }

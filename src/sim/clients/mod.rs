@@ -16,7 +16,7 @@ use self::dag::{Dag, Run};
 use self::session::Session;
 use self::single::Client;
 use super::Options;
-use super::history::{Attempt, Floor, Operation, Told, Value, Verdict, What};
+use super::history::{Attempt, Floor, Operation, Refused, Told, Value, Verdict, What};
 use super::world::{Happening, World, decode, encode};
 use crate::node::{Answer, Event, ReadValue, Refusal, Ticket, Token};
 use crate::txn::{AttemptId, BaseId, Key};
@@ -229,6 +229,13 @@ fn write_down(world: &mut World<'_>, actor: Actor, asked: Asked, answer: Answer)
             note_done(world, place, operation);
             Heard::Done
         }
+        (
+            Asked::Get { place, operation },
+            Answer::Refused(Refusal::NoFit(key) | Refusal::Collected(key)),
+        ) => {
+            note_refused(world, place, operation, key);
+            Heard::Over
+        }
         (Asked::Put { place, operation }, Answer::Written(results)) => {
             if !results.iter().all(Result::is_ok) {
                 return Heard::Unclear;
@@ -269,7 +276,7 @@ fn record(world: &mut World<'_>, id: Option<AttemptId>, site: usize, floor: Floo
 /// Notes something that was asked for, as one of the operations of an attempt.
 fn note_asked(world: &mut World<'_>, actor: Actor, place: usize, site: usize, what: What) -> usize {
     let asked = world.moment();
-    let operation = Operation { site, asked, done: None, life: 0, is_loose: false, what };
+    let operation = Operation { site, asked, done: None, is_loose: false, what };
     note(world, actor, place, operation)
 }
 
@@ -290,13 +297,8 @@ fn note(world: &mut World<'_>, actor: Actor, place: usize, mut operation: Operat
 fn note_done(world: &mut World<'_>, place: usize, operation: usize) {
     let now = world.moment();
     let attempt = world.history.attempts.get_mut(place);
-    let Some(operation) = attempt.and_then(|attempt| attempt.operations.get_mut(operation)) else {
-        return;
-    };
-    operation.done = Some(now);
-    operation.life = world.sites[operation.site].life;
-    if let What::Continue { upstream, life } = &mut operation.what {
-        *life = world.sites[*upstream].life;
+    if let Some(operation) = attempt.and_then(|attempt| attempt.operations.get_mut(operation)) {
+        operation.done = Some(now);
     }
 }
 
@@ -310,6 +312,14 @@ fn note_reads(world: &mut World<'_>, place: usize, operation: usize, values: &[R
             *value = read.value.as_deref().and_then(decode);
         }
     }
+}
+
+fn note_refused(world: &mut World<'_>, attempt: usize, operation: usize, key: Key) {
+    let asked = world.history.attempts.get(attempt).and_then(|a| a.operations.get(operation));
+    let node = asked.and_then(|asked| world.sites[asked.site].node.as_ref());
+    let forgot = node.is_none_or(|node| node.status().garbage.heads > 0);
+    let at = world.elapsed;
+    world.history.refused.push(Refused { attempt, operation, key, forgot, at });
 }
 
 /// A verdict on an attempt: noted, and from here on the session knows of its commit.

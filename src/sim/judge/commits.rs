@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::depth::outranking;
 use super::reads::{is_surely_before, sure_writes, value_of};
 use super::view::{Certainty, View};
 use super::{Judge, Seen, name};
@@ -78,6 +79,11 @@ impl<'a> Judge<'a> {
                 let newer = value_of(newer, key);
                 let what = format!("{name} committed {value} of {key}, and wrote {newer:?} later");
                 return Some(("all or nothing", what));
+            }
+            if let Some(other) = outranking(attempt, &candidate.sure, key, write) {
+                let other = value_of(other, key);
+                let what = format!("{name} committed {value} of {key}, and {other:?} was deeper");
+                return Some(("the deeper write counts", what));
             }
             sites.insert(write.site);
         }
@@ -176,7 +182,7 @@ fn coordinators(attempt: &Attempt, commit: &Operation, named: &[usize]) -> Vec<u
     let continues = |operation: &&Operation| matches!(operation.what, What::Continue { .. });
     let gone_on = |site: usize| {
         let out = attempt.operations.iter().filter(continues).filter(move |operation| {
-            matches!(operation.what, What::Continue { upstream, .. } if upstream == site)
+            matches!(operation.what, What::Continue { upstream } if upstream == site)
                 && operation.site != site
         });
         out.map(|operation| operation.site)
@@ -190,7 +196,7 @@ fn coordinators(attempt: &Attempt, commit: &Operation, named: &[usize]) -> Vec<u
         .filter(continues)
         .any(|operation| operation.site == commit.site && is_certain(operation));
     let surely_gone = attempt.operations.iter().filter(continues).any(|operation| {
-        matches!(operation.what, What::Continue { upstream, .. } if upstream == commit.site)
+        matches!(operation.what, What::Continue { upstream } if upstream == commit.site)
             && operation.site != commit.site
             && is_certain(operation)
     });

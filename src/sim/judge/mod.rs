@@ -2,7 +2,10 @@
 //! to its answers.
 
 mod commits;
+mod depth;
+mod needed;
 mod reads;
+mod refused;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +13,8 @@ use std::fmt;
 
 use super::history::{Attempt, History, Landed, Value, Verdict, What};
 use crate::txn::{AttemptId, BaseId, Key, Version};
+
+pub use refused::refused_in_vain;
 
 /// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +40,9 @@ pub fn judge(history: &History) -> Vec<Violation> {
         judge.commit(attempt);
         judge.verdicts(attempt);
         judge.reads(attempt);
+    }
+    if history.is_fair {
+        judge.deletions();
     }
     judge.violations
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::depth::outranking;
 use super::view::{Certainty, View};
 use super::{Judge, Seen, name};
 use crate::sim::history::{Attempt, Moment, Operation, Value, What};
@@ -138,6 +139,11 @@ impl<'a> Judge<'a> {
         if value_of(write, key) != Some(value) || newer.is_some() {
             let what = format!("{name} read its own {value} of {key}, and wrote a later one");
             self.broken("read your writes", what);
+        }
+        if let Some(other) = outranking(attempt, view, key, write) {
+            let other = value_of(other, key);
+            let what = format!("{name} read its own {value} of {key}, and {other:?} was deeper");
+            self.broken("the deeper write counts", what);
         }
     }
 

@@ -3,18 +3,15 @@
 //! Derived from what clients saw alone: an operation that was answered before a `continue` from its node
 //! was asked for, and that `continue` was answered, is surely known where the transaction went on. What
 //! overlapped may be known. In between nothing is claimed.
-//!
-//! What was done in an earlier life of a node is not surely known there: nobody but those to whom the
-//! transaction went on from there can know that it is lost.
 
 use std::collections::BTreeMap;
 
 use crate::sim::history::{Attempt, Moment, Operation, What};
 
-/// For each node and life, the moment up to which what was done there is known.
+/// For each node, the moment up to which what was done there is known.
 #[derive(Debug, Clone)]
 pub(super) struct View {
-    until: BTreeMap<(usize, u64), Moment>,
+    until: BTreeMap<usize, Moment>,
     certainty: Certainty,
 }
 
@@ -37,51 +34,39 @@ impl View {
     /// What is surely known to an operation.
     pub(super) fn before(attempt: &Attempt, operation: &Operation) -> Self {
         let mut view = Self { until: BTreeMap::new(), certainty: Certainty::Sure };
-        view.extend(attempt, operation.site, operation.life, operation.asked);
+        view.merge(attempt, operation.site, operation.asked);
         view
+    }
+
+    /// The same, but nothing that was done later than this.
+    pub(super) fn until(mut self, moment: Moment) -> Self {
+        self.until.values_mut().for_each(|until| *until = moment.min(*until));
+        self
     }
 
     /// Adds what is known at another node at some moment.
     pub(super) fn merge(&mut self, attempt: &Attempt, site: usize, moment: Moment) {
-        let here = attempt.operations.iter().filter(|operation| operation.site == site);
-        let last = here
-            .filter(|operation| operation.done.is_some_and(|done| done <= moment))
-            .max_by_key(|operation| operation.done);
-        self.extend(attempt, site, last.map_or(0, |operation| operation.life), moment);
-    }
-
-    fn extend(&mut self, attempt: &Attempt, site: usize, life: u64, moment: Moment) {
-        let place = self.place(site, life);
-        let until = self.until.entry(place).or_default();
+        let until = self.until.entry(site).or_default();
         if *until >= moment {
             return;
         }
         *until = moment;
         for operation in &attempt.operations {
-            let What::Continue { upstream, life } = operation.what else { continue };
-            if self.place(operation.site, operation.life) != place || !self.knows(operation) {
+            let What::Continue { upstream } = operation.what else { continue };
+            if operation.site != site || !self.knows(operation) {
                 continue;
             }
             let until = match self.certainty {
                 Certainty::Sure => operation.asked,
                 Certainty::Possible => operation.done.unwrap_or(Moment::MAX),
             };
-            self.extend(attempt, upstream, life, until);
-        }
-    }
-
-    /// What is possible is possible in any life.
-    fn place(&self, site: usize, life: u64) -> (usize, u64) {
-        match self.certainty {
-            Certainty::Sure => (site, life),
-            Certainty::Possible => (site, 0),
+            self.merge(attempt, upstream, until);
         }
     }
 
     /// Whether an operation counts.
     pub(super) fn knows(&self, operation: &Operation) -> bool {
-        let place = self.place(operation.site, operation.life);
-        let until = self.until.get(&place).copied().unwrap_or_default();
+        let until = self.until.get(&operation.site).copied().unwrap_or_default();
         match self.certainty {
             Certainty::Sure => {
                 !operation.is_loose && operation.done.is_some_and(|done| done < until)
