@@ -252,6 +252,28 @@ async fn a_commit_whose_log_entry_is_missing_is_entered_again_before_it_is_told(
     drop(held.server);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_is_not_told_before_it_is_in_the_log() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port).await;
+    let bucket = Bucket::new(server.url());
+    let store = bucket.over(&proxy).open().await;
+    proxy.rule(|request| match writes(request, "l") {
+        true => Act::Answer(403, "<Error><Code>AccessDenied</Code></Error>".into()),
+        false => Act::Pass,
+    });
+    let open = small("open", 1);
+    // It has taken effect, so it must not be given up either.
+    let error = store.commit(open.clone()).await.unwrap_err();
+    assert!(matches!(error, StorageError::Unconfirmed(_)), "{error}");
+    let mut follower = Follower::new(bucket.open().await);
+    assert!(follower.news().await.is_empty());
+    proxy.rule(|_| Act::Pass);
+    assert_eq!(store.commit(open.clone()).await, Ok(committed(&open)));
+    assert_eq!(follower.news().await, ["open"]);
+    assert_eq!(store.usage().await.unwrap().log_entries, 1);
+}
+
 /// The writer stops at the same place, but the entry is what has landed.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_without_an_outcome_counts_for_nothing() {

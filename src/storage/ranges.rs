@@ -16,6 +16,7 @@ impl Ranges {
         self.0.range(..=number).next_back().is_some_and(|(_, &end)| number < end)
     }
 
+    #[cfg(any(feature = "dynamodb", test))]
     pub fn insert(&mut self, number: u64) {
         if self.has(number) {
             return;

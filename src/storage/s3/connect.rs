@@ -212,7 +212,11 @@ impl Place {
         let refused = |why: String| OpenError::Refused { what: what.clone(), why };
         let url = client.signed_url(Method::PUT, &Path::default(), SIGNED_FOR).await;
         let url = url.map_err(|error| refused(told(&error)))?;
-        let mut request = HttpRequest::new(self.constraint().into());
+        let body = self.constraint();
+        let bytes = body.len() as u64;
+        let mut request = HttpRequest::new(body.into());
+        // It has to be said also if there are none.
+        request.headers_mut().insert("content-length", bytes.into());
         *request.method_mut() = Method::PUT;
         *request.uri_mut() = url.as_str().parse().map_err(|_| refused(url.to_string()))?;
         let options = ClientOptions::new().with_allow_http(url.scheme() == "http");

@@ -2,7 +2,7 @@
 //!
 //! Each commit stands in the log as long as it has a version that nothing supersedes. So the newest version
 //! of a key is the newest in the logs; and who has read them, and reads what was added since, knows it. What
-//! is known of keys is kept here until [`set`](super::Inner::set_heads) writes it down as an object: that
+//! is known of keys is kept here until `set_heads` writes it down as an object: that
 //! is when the node forgets the key, too, so that no more is kept here than there. The newest of both is the
 //! head.
 
