@@ -3,6 +3,9 @@
 //! `AFT_TEST_DYNAMODB=URL` and `AFT_TEST_S3=URL` name servers to use instead; tests that stop it, or come
 //! between, are then not about that one.
 
+// A test gives up by the real clock.
+#![allow(clippy::disallowed_methods)]
+
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
