@@ -275,7 +275,7 @@ def test_outcomes_are_forgotten_when_nobody_may_ask(
     def is_forgotten() -> bool:
         usage = inspect(daemon)["usage"]
         # Those stay of commits whose version or log entry is there.
-        return usage["remains"] == 0 and usage["outcomes"] <= 2
+        return bool(usage["remains"] == 0 and usage["outcomes"] <= 2)
 
     until(is_forgotten, 30)
     # What the node itself remembers goes with it.
