@@ -149,7 +149,7 @@ struct Thread {
 
 impl EmbeddedStore {
     /// Opens the store in a directory, which is made if it does not exist. Blocks: reading back the
-    /// journal takes time in proportion to its size (at most some hundred megabytes).
+    /// journal takes time in proportion to its size (64 MiB and what was written while that was cleared up).
     ///
     /// # Errors
     ///
