@@ -1,9 +1,8 @@
 //! Counts reads that were refused although there was something to read. That breaks no promise: the
 //! transaction is tried again. It should be rare, and collecting garbage should not make it less so.
 
-use super::Judge;
-use super::Seen;
 use super::view::{Certainty, View};
+use super::{Judge, Seen};
 use crate::sim::history::{History, Refused, What};
 
 /// The reads that were refused although a version had been committed that fits what clients saw.
