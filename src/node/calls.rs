@@ -33,7 +33,7 @@ pub(super) struct Call {
 #[derive(Debug)]
 pub(super) enum CallPurpose {
     /// To go on here.
-    HandOver { attempt: AttemptId, then: Continuation },
+    HandOver { attempt: AttemptId, then: Continuation, tries: u32 },
     /// For a get.
     Query { get: u64, key: Key },
     /// To commit.
@@ -135,7 +135,7 @@ impl Node {
     pub(super) fn call_unanswered(&mut self, turn: &mut Turn<'_>, number: u64) {
         let Some(call) = self.end_call(number) else { return };
         match call.purpose {
-            CallPurpose::HandOver { attempt, then } => {
+            CallPurpose::HandOver { attempt, then, .. } => {
                 let why = super::Refusal::Silent(call.to);
                 self.not_handed_over(turn, &attempt, why, then);
             }

@@ -62,7 +62,7 @@ impl Node {
         if !ask.is_empty() {
             prepare.merging.extend(ask.iter().cloned());
             for node in ask {
-                self.ask_for(turn, txn, node.clone(), Continuation::Merged(node));
+                self.ask_for(turn, txn, node.clone(), Continuation::Merged(node), 0);
             }
             return;
         }

@@ -19,6 +19,12 @@ use crate::txn::{AttemptId, Pinned, ReadSet};
 /// Clocks that should go at one rate differ by less than this part of it.
 const RATES_DIFFER: u32 = 512;
 
+/// An answer that took long leaves open how old a transaction is. So often it is asked for again.
+const TRIES_MAX: u32 = 4;
+/// The first answer may have taken so long for that, the second half of it, and so on: whoever waits is
+/// answered in time.
+const ASKED_AGAIN_WITHIN: Duration = Duration::from_millis(900);
+
 /// A transaction is handed to at most so many nodes by one.
 const NODES_MAX: usize = 1024;
 
@@ -43,7 +49,7 @@ impl Node {
             None if !self.config.has_peers => {
                 turn.reply(ticket, Answer::Refused(Refusal::NoSuchPeer(upstream)));
             }
-            None => self.ask_for(turn, txn, upstream, Continuation::Reply(ticket)),
+            None => self.ask_for(turn, txn, upstream, Continuation::Reply(ticket), 0),
         }
     }
 
@@ -55,6 +61,7 @@ impl Node {
         txn: &AttemptId,
         upstream: Address,
         then: Continuation,
+        tries: u32,
     ) {
         let number = self.calls.next();
         let message = PeerMessage::HandOver(HandOver {
@@ -63,7 +70,7 @@ impl Node {
             number,
             attempt: txn.clone(),
         });
-        let purpose = CallPurpose::HandOver { attempt: txn.clone(), then };
+        let purpose = CallPurpose::HandOver { attempt: txn.clone(), then, tries };
         self.call(turn, number, upstream, message, purpose);
     }
 
@@ -133,10 +140,15 @@ impl Node {
         let HandedOver { from, number, attempt, view } = answer;
         let Some(number) = self.calls.hand_over(number, &attempt, &from.node) else { return };
         let Some(call) = self.end_call(number) else { return };
-        let CallPurpose::HandOver { then, .. } = call.purpose else { return };
+        let CallPurpose::HandOver { then, tries, .. } = call.purpose else { return };
         let taken = match view {
             Ok(mut view) => {
-                view.age = oldest(view.age + turn.now.elapsed.saturating_sub(call.since));
+                let took = turn.now.elapsed.saturating_sub(call.since);
+                view.age = oldest(view.age + took);
+                let is_soon = tries < TRIES_MAX && took * (tries + 1) < ASKED_AGAIN_WITHIN;
+                if is_soon && self.may_be_too_old(turn, &attempt, &view) {
+                    return self.ask_for(turn, &attempt, from.node, then, tries + 1);
+                }
                 self.take_over(turn, &attempt, &from.node, view)
             }
             Err(why) => Err(Refusal::Elsewhere(from.node, why)),
@@ -208,6 +220,13 @@ impl Node {
             attempt.travel.steps += 1;
         }
         Ok(())
+    }
+
+    /// Whether an attempt that is not known here may have been, as far as this view tells.
+    fn may_be_too_old(&self, turn: &Turn<'_>, txn: &AttemptId, view: &View) -> bool {
+        let begun = turn.now.elapsed.checked_sub(view.age);
+        self.attempts.get(txn).is_none()
+            && !begun.is_some_and(|begun| self.has_never_been_here(begun))
     }
 
     /// Whether a transaction that is not known here and began at `begun` was never here: not in an earlier
