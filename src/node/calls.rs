@@ -62,7 +62,9 @@ impl Calls {
     /// No question has the number of one of an earlier life, whose answers may still come: `seed`
     /// differs between lives.
     pub(super) fn new(seed: u64, hasher: &FixedState) -> Self {
-        Self { open: Map::with_hasher(hasher.clone()), asked: hasher.hash_one(seed) >> 2 }
+        // Not with `hasher`, which is made of the same seed: that would come to one number for all.
+        let first = FixedState::with_seed(0).hash_one(seed) >> 2;
+        Self { open: Map::with_hasher(hasher.clone()), asked: first }
     }
 
     pub(super) fn next(&mut self) -> u64 {
@@ -146,6 +148,22 @@ impl Node {
                 self.not_collected(turn, number, &attempt, &from, &keys);
             }
             CallPurpose::Forward { asked, attempt } => self.settle(turn, asked, &attempt),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_lives_ask_under_different_numbers() {
+        let numbers = |seed| {
+            let mut calls = Calls::new(seed, &FixedState::with_seed(seed));
+            (0..1_000).map(|_| calls.next()).collect::<std::collections::BTreeSet<_>>()
+        };
+        for seed in 1..100 {
+            assert!(numbers(0).is_disjoint(&numbers(seed)), "{seed}");
         }
     }
 }

@@ -70,10 +70,13 @@ impl Node {
 
     /// A holder has answered.
     pub(super) fn queried(&mut self, turn: &mut Turn<'_>, answer: Queried) {
-        let is_it = self.calls.get(answer.number).is_some_and(
-            |call| matches!(&call.purpose, CallPurpose::Query { key, .. } if *key == answer.key),
-        );
-        if !is_it {
+        let Some(CallPurpose::Query { get, key }) =
+            self.calls.get(answer.number).map(|call| &call.purpose)
+        else {
+            return;
+        };
+        let asking = self.asking.get(get).and_then(|asking| asking.get.txn.as_ref());
+        if *key != answer.key || asking.is_some_and(|txn| *txn != answer.attempt) {
             return;
         }
         let Some(call) = self.end_call(answer.number) else { return };
