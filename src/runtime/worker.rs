@@ -106,7 +106,7 @@ impl Worker {
         history: Option<History>,
     ) -> Self {
         let wake = sockets.waker();
-        Self {
+        let mut worker = Self {
             node,
             frontend,
             peers,
@@ -121,7 +121,11 @@ impl Worker {
             drain_until: None,
             quiet_until: Duration::ZERO,
             unlogged: 0,
-        }
+        };
+        // With its first event the node begins: it takes over no transaction that is older. The addresses
+        // are its own from now on, so that no earlier life of it can still take part in one.
+        worker.handle_event(worker.clock.now(), Event::Tick);
+        worker
     }
 
     pub(super) fn handle(&self) -> Handle {
@@ -131,8 +135,6 @@ impl Worker {
     /// Serves until drained.
     pub(super) fn run(mut self) {
         let mut readable = Vec::new();
-        // With its first event the node begins: it takes over no transaction that is older.
-        self.handle_event(self.clock.now(), Event::Tick);
         loop {
             // What was asked before the end is answered, so the end waits for a round without messages.
             if self.is_overdue() || (readable.is_empty() && self.is_done()) {
