@@ -1,5 +1,7 @@
 //! One id has one outcome, wherever it is tried and asked for.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use aft::node::{Answer, Ask, Event, PeerMessage};
@@ -209,4 +211,38 @@ fn the_first_say_is_not_given_twice() {
         assert!(next == 1 || cluster.go_on(2, &txn, 0).is_ok());
         assert_eq!(has_first_say(&mut cluster, next, &txn), lost == 1);
     }
+}
+
+/// What a second node costs a chain of two functions: a question for the view, a question for the values,
+/// and nothing more of the store.
+#[test]
+fn a_second_node_costs_two_questions() {
+    let mut cluster = Cluster::new(2);
+    cluster.write(0, &[("a", "1"), ("b", "1")]);
+    cluster.settle();
+    let questions = Rc::new(RefCell::new(Vec::new()));
+    let seen = questions.clone();
+    cluster.network(move |_, message| {
+        match message {
+            PeerMessage::HandOver(_) => seen.borrow_mut().push("view"),
+            PeerMessage::Collect(_) => seen.borrow_mut().push("values"),
+            PeerMessage::HandedOver(_) | PeerMessage::Collected(_) | PeerMessage::Over(_) => {}
+            // Gossip, which nobody waits for.
+            PeerMessage::Commits(_) | PeerMessage::Grace(_) | PeerMessage::Graced(_) => {}
+            other => seen.borrow_mut().push(if matches!(other, PeerMessage::Query(_)) {
+                "value"
+            } else {
+                "?"
+            }),
+        }
+        true
+    });
+    let txn = cluster.begin(0);
+    assert!(cluster.put(0, &txn, "k", "v"));
+    assert_eq!(cluster.get(0, &txn, &["a", "b"]), Ok(vec![some("1"), some("1")]));
+    assert!(cluster.go_on(1, &txn, 0).is_ok());
+    assert!(cluster.put(1, &txn, "l", "v"));
+    assert_eq!(cluster.get(1, &txn, &["a", "b"]), Ok(vec![some("1"), some("1")]));
+    assert!(has_first_say(&mut cluster, 1, &txn), "the store is asked as on one node");
+    assert_eq!(*questions.borrow(), ["view", "values"]);
 }
