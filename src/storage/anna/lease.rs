@@ -35,6 +35,8 @@ impl Lease {
         log: &LogName,
     ) -> Result<bool, StorageError> {
         let name = names::lease(&log.node);
+        // If another call makes the first claim meanwhile, it is no wonder that this one finds none.
+        let was_made = *self.claim.lock() != Claim::NotMade;
         let held = lww(kv.get_newest(&name).await?)?;
         let by_other = held.as_ref().is_some_and(|(_, who)| *who != log.incarnation.as_bytes());
         if by_other && *self.claim.lock() == Claim::Made {
@@ -53,7 +55,7 @@ impl Lease {
                 log.node
             )));
         }
-        let was_kept = *claim == Claim::NotMade || was_there;
+        let was_kept = !was_made || was_there;
         *claim = Claim::Made;
         Ok(was_kept)
     }
