@@ -149,7 +149,8 @@ impl Node {
                 if is_soon && self.may_be_too_old(turn, &attempt, &view) {
                     return self.ask_for(turn, &attempt, from.node, then, tries + 1);
                 }
-                self.take_over(turn, &attempt, &from.node, view)
+                let is_merge = matches!(then, Continuation::Merged(_));
+                self.take_over(turn, &attempt, &from.node, view, is_merge)
             }
             Err(why) => Err(Refusal::Elsewhere(from.node, why)),
         };
@@ -166,6 +167,7 @@ impl Node {
         txn: &AttemptId,
         from: &Address,
         view: View,
+        is_merge: bool,
     ) -> Result<(), Refusal> {
         if self.ended.is_over(txn) {
             return Err(self.why_gone(txn));
@@ -204,6 +206,10 @@ impl Node {
         attempt.travel.ahead.retain(|node| node != from && !has_been_on(node));
         match attempt.travel.order(&me, &view) {
             Order::Known => return Ok(()),
+            // The values are being gathered of what was known when the commit was asked for.
+            _ if !is_merge && matches!(attempt.phase, Phase::Preparing(_)) => {
+                return Err(Refusal::Committing);
+            }
             Order::Newer => {
                 let mut reads = ReadSet::new(&self.hasher);
                 reads.join(view.reads.clone(), view.missing.clone()).map_err(Refusal::Fractured)?;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use aft::node::{Answer, NodeConfig, PeerMessage, Refusal};
+use aft::node::{Answer, Event, NodeConfig, PeerMessage, Refusal};
 
-use super::harness::{Cluster, decided, some};
+use super::harness::{Cluster, address, decided, some};
 
 /// A key that was missing at A must stay missing at B, or what was written with it must not be read.
 #[test]
@@ -271,4 +271,37 @@ fn messages_that_come_twice_change_nothing() {
     assert!(matches!(answer, Answer::Decided { committed: true, .. }), "{answer:?}");
     cluster.settle();
     assert_eq!(cluster.read(0, "l"), some("b"));
+}
+
+/// A asks C for its view, and then for the commit before C has answered. What C wrote is not gathered any
+/// more, so it must not take the place of what A and B wrote: the transaction is aborted, not torn.
+#[test]
+fn a_view_that_comes_while_values_are_gathered_does_not_tear_the_commit() {
+    let mut cluster = Cluster::new(3);
+    let txn = cluster.begin(0);
+    assert!(cluster.put(0, &txn, "k", "0"));
+    assert!(cluster.go_on(1, &txn, 0).is_ok());
+    assert!(cluster.put(1, &txn, "l", "1"));
+    assert!(cluster.go_on(2, &txn, 1).is_ok());
+    assert!(cluster.put(2, &txn, "k", "2"));
+    assert!(cluster.go_on(0, &txn, 1).is_ok());
+    let (mut views_lost, mut values_lost) = (1, 3);
+    cluster.network(move |_, message| {
+        let left = match message {
+            PeerMessage::HandOver(_) => &mut views_lost,
+            PeerMessage::Collect(_) => &mut values_lost,
+            _ => return true,
+        };
+        let is_lost = *left > 0;
+        *left -= u32::from(is_lost);
+        !is_lost
+    });
+    let (of, upstream) = (txn.clone(), address(2));
+    let going_on = cluster.send_request(0, |ticket| Event::Continue { ticket, txn: of, upstream });
+    assert_eq!(cluster.commit(0, &txn), Some(false));
+    assert!(matches!(cluster.answer(going_on), Answer::Refused(_)));
+    cluster.settle();
+    for node in 0..3 {
+        assert_eq!((cluster.read(node, "k"), cluster.read(node, "l")), (None, None));
+    }
 }
