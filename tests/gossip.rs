@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use aft::asking;
 use aft::node::{
-    Answer, Batch, Effect, Event, Found, Node, NodeConfig, Now, Origin, PeerMessage, ReadValue,
-    Resend, Ticket,
+    Answer, Ask, Batch, Effect, Event, Found, Node, NodeConfig, Now, Origin, PeerMessage,
+    ReadValue, Resend, Ticket,
 };
 use aft::storage::Storage;
 use aft::storage::memory::MemoryStore;
-use aft::txn::{Key, ReadAtomic};
+use aft::txn::{Key, ReadAtomic, Timestamp};
 use bytes::Bytes;
 
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -330,7 +330,8 @@ fn what_a_manager_found_is_read() {
 /// What the second node says in some life of it.
 fn word(incarnation: &str, first: u64, last: u64) -> Event {
     let origin = Origin { node: address(1), incarnation: incarnation.into() };
-    let batch = Batch { origin, first, last, in_log_to: 0, commits: Vec::new() };
+    let readable_to = Timestamp(u64::MAX);
+    let batch = Batch { origin, first, last, in_log_to: 0, readable_to, commits: Vec::new() };
     Event::Peer(PeerMessage::Commits(batch))
 }
 
@@ -373,4 +374,75 @@ fn whoever_asks_for_all_gets_one_bounded_answer() {
     pair.handle(0, Event::Peer(PeerMessage::Resend(resend)));
     let sent: Vec<_> = pair.on_the_way.iter().map(|(_, message)| commits_of(message)).collect();
     assert_eq!(sent, [(1, 512, 512)]);
+}
+
+/// What a node sweeps whose clock is an hour ahead, when the other one has said up to when it reads.
+fn swept_before(said: Option<Timestamp>) -> Timestamp {
+    let hour = Duration::from_secs(3600);
+    let config = NodeConfig {
+        address: address(0),
+        collects: true,
+        has_peers: true,
+        sweep_each: Duration::from_secs(1),
+        ..NodeConfig::default()
+    };
+    let mut node = Node::new(config, Box::new(ReadAtomic), 1);
+    let (mut elapsed, mut effects) = (Duration::ZERO, Vec::new());
+    let wall = |elapsed: Duration| 1_790_000_000_000_000_000 + (hour + elapsed).as_nanos() as u64;
+    let mut events = vec![Event::Members(vec![address(1)])];
+    if let Some(readable_to) = said {
+        let origin = Origin { node: address(1), incarnation: "1".into() };
+        let batch =
+            Batch { origin, first: 1, last: 0, in_log_to: 0, readable_to, commits: Vec::new() };
+        events.push(Event::Peer(PeerMessage::Commits(batch)));
+    }
+    for event in events {
+        node.handle(Now { wall_ns: wall(elapsed), elapsed }, event, &mut effects);
+    }
+    loop {
+        let swept = effects.drain(..).find_map(|effect| match effect {
+            Effect::Store { ask: Ask::Sweep(sweep), .. } => Some(sweep.superseded_before),
+            _ => None,
+        });
+        if let Some(before) = swept {
+            return before;
+        }
+        elapsed = node.next_deadline().expect("it will sweep");
+        node.handle(Now { wall_ns: wall(elapsed), elapsed }, Event::Tick, &mut effects);
+    }
+}
+
+#[test]
+fn a_clock_far_ahead_sweeps_nothing_that_others_keep_aside() {
+    let real = Timestamp(1_790_000_000_000_000_000);
+    assert_eq!(swept_before(Some(real)), real, "later ones may be kept aside there");
+    assert_eq!(swept_before(None), Timestamp(0), "nobody knows");
+    let own = swept_before(Some(Timestamp(u64::MAX)));
+    assert!(real < own && own < Timestamp(u64::MAX), "what may still be read stays: {own:?}");
+}
+
+#[test]
+fn a_node_says_what_it_cannot_read_yet() {
+    let mut pair = Pair::new();
+    pair.ahead = [Duration::from_secs(3600), Duration::ZERO];
+    pair.write(0, "k", "early");
+    let written = pair.sent_by_first(Event::Tick);
+    let timestamp = written.iter().find_map(|(_, message)| match message {
+        PeerMessage::Commits(batch) => batch.commits.first().map(|c| c.version.timestamp),
+        _ => None,
+    });
+    let timestamp = timestamp.expect("a commit was told");
+    let mut words = 0;
+    for _ in 0..10 {
+        pair.interval(|message| {
+            if let PeerMessage::Commits(batch) = message
+                && *batch.origin.node == *address(1)
+            {
+                assert!(batch.readable_to < timestamp, "{batch:?}");
+                words += 1;
+            }
+            true
+        });
+    }
+    assert!(words > 0);
 }

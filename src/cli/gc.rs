@@ -19,7 +19,8 @@ use super::store::{self, StoreArgs};
 /// long.
 ///
 /// Nothing promised is lost by that. But whoever still runs a transaction that needs a deleted version has to
-/// try again: beside sidecars give it their options, best by their --config file.
+/// try again: beside sidecars give it their options, best by their --config file. The clock of its machine has to
+/// be right to --clock-bound; sidecars look to each other's clocks.
 ///
 /// Any number of processes can share the work without knowing of each other: --share 1/3, 2/3 and 3/3 do
 /// together what one does alone. Each reads the names of everything, and deletes what is its own.

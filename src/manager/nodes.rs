@@ -77,10 +77,12 @@ impl Nodes {
 mod tests {
     use super::*;
     use crate::node::Origin;
+    use crate::txn::Timestamp;
 
     fn word(node: &str, incarnation: &str, last: u64) -> Batch {
         let origin = Origin { node: node.into(), incarnation: incarnation.into() };
-        Batch { origin, first: last + 1, last, in_log_to: 0, commits: Vec::new() }
+        let (first, readable_to) = (last + 1, Timestamp(u64::MAX));
+        Batch { origin, first, last, in_log_to: 0, readable_to, commits: Vec::new() }
     }
 
     fn names(nodes: &Nodes) -> Vec<&str> {

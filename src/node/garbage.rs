@@ -246,7 +246,9 @@ impl Node {
             return;
         }
         self.garbage.sweep.asked = Some(turn.now.elapsed);
-        let sweep = self.config.sweep(turn.now.wall_ns, self.share(turn));
+        let mut sweep = self.config.sweep(turn.now.wall_ns, self.share(turn));
+        // What another node keeps aside takes nothing's place there yet: this clock may be far ahead.
+        sweep.superseded_before = sweep.superseded_before.min(self.readable_everywhere(turn));
         self.ask(turn, Ask::Sweep(sweep), Purpose::Sweep, None);
     }
 

@@ -17,7 +17,7 @@ use foldhash::fast::FixedState;
 
 use super::peer::{Address, Batch, Found, Origin, PeerMessage, Resend};
 use super::{Effect, HeardStatus, Node, Timer, Turn};
-use crate::txn::{Commit, Key, Map, Set};
+use crate::txn::{Commit, Key, Map, Set, Timestamp};
 
 /// A batch is sent at once when it is this long.
 const BATCH_COMMITS_MAX: usize = 512;
@@ -86,6 +86,8 @@ struct Heard {
     asked: Option<Duration>,
     /// When the last word came.
     at: Duration,
+    /// Later commits of others its clock does not believe yet, as it said last.
+    readable_to: Timestamp,
 }
 
 impl Heard {
@@ -160,6 +162,18 @@ impl Gossip {
         let new = since.iter().filter(|(_, since)| now < **since + time);
         members.extend(new.map(|(member, _)| member.clone()));
         Some(members)
+    }
+
+    /// Up to which time the members read what others committed, those left out that were silent for so long;
+    /// 0 if some member has not said.
+    pub(super) fn readable_to(&self, now: Duration, silent_max: Duration) -> Timestamp {
+        let members = self.members_not_silent(now, silent_max).unwrap_or_default();
+        let said = |member: &Address| {
+            let lives = self.heard.iter().filter(|(origin, _)| origin.node == *member);
+            let last = lives.map(|(_, heard)| heard).max_by_key(|heard| heard.at);
+            last.map_or(Timestamp(0), |heard| heard.readable_to)
+        };
+        members.iter().map(said).min().unwrap_or(Timestamp(u64::MAX))
     }
 
     /// The members that were heard from within this time.
@@ -287,8 +301,14 @@ impl Node {
         }
         let told = self.gossip.last - self.gossip.unsent.len() as u64;
         let origin = self.config.origin();
-        let nothing =
-            Batch { origin, first: told + 1, last: told, in_log_to: 0, commits: Vec::new() };
+        let nothing = Batch {
+            origin,
+            first: told + 1,
+            last: told,
+            in_log_to: 0,
+            readable_to: Timestamp(self.believes_to(turn.now)),
+            commits: Vec::new(),
+        };
         self.send_batch(turn, &nothing, &listeners);
         self.timers.set(turn.now.elapsed + HEARTBEAT_EACH, Timer::Heartbeat);
     }
@@ -310,6 +330,7 @@ impl Node {
     }
 
     fn send_gossip(&mut self, turn: &mut Turn<'_>) {
+        let readable_to = Timestamp(self.believes_to(turn.now));
         let gossip = &mut self.gossip;
         gossip.silent_intervals = 0;
         let unsent = std::mem::take(&mut gossip.unsent);
@@ -319,6 +340,7 @@ impl Node {
             first: gossip.last + 1 - unsent.len() as u64,
             last: gossip.last,
             in_log_to: 0,
+            readable_to,
             commits: unsent,
         };
         // Who listens compares with the store's log, which has all of them, and has heartbeats of its own.
@@ -368,6 +390,7 @@ impl Node {
             ..Heard::default()
         });
         heard.at = turn.now.elapsed;
+        heard.readable_to = batch.readable_to;
         heard.in_log_to = heard.in_log_to.max(batch.in_log_to);
         heard.add(batch.first, batch.last);
     }
@@ -417,7 +440,8 @@ impl Node {
         let last = from - 1 + commits.len() as u64;
         let in_log_to = if from > asked.first { from - 1 } else { 0 };
         let (origin, first) = (self.config.origin(), asked.first);
-        let batch = Batch { origin, first, last, in_log_to, commits };
+        let readable_to = Timestamp(self.believes_to(turn.now));
+        let batch = Batch { origin, first, last, in_log_to, readable_to, commits };
         self.send_batch(turn, &batch, std::slice::from_ref(&asked.asker));
     }
 }

@@ -95,6 +95,14 @@ impl Node {
         !self.config.has_peers || is_told || turn.now.elapsed >= self.begun + SILENT_MAX
     }
 
+    /// Up to which time commits are readable at all nodes, as far as those have said.
+    pub(super) fn readable_everywhere(&self, turn: &Turn<'_>) -> Timestamp {
+        match self.knows_whom_to_ask(turn) {
+            true => self.gossip.readable_to(turn.now.elapsed, SILENT_MAX),
+            false => Timestamp(0),
+        }
+    }
+
     /// Questions may be lost.
     pub(super) fn ask_again_for_grace(&self, turn: &mut Turn<'_>, waiting: &Waiting) {
         for to in waiting.others.iter().cloned() {

@@ -63,6 +63,8 @@ pub struct Batch {
     pub last: u64,
     /// Numbers up to this one are not told any more: they stand in the store's log.
     pub in_log_to: u64,
+    /// Later commits of others cannot be read there yet, by its clock; 0 if it does not say.
+    pub readable_to: Timestamp,
     /// The commits. Those of the numbers that are missing were overwritten by later ones, key by key.
     pub commits: Vec<Arc<Commit>>,
 }

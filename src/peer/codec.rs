@@ -58,6 +58,7 @@ pub(crate) fn encode_commits(batch: &Batch) -> Vec<u8> {
         first: batch.first,
         last: batch.last,
         in_log_to: batch.in_log_to,
+        readable_to: batch.readable_to.0,
         ..TransactionList::default()
     }
     .encode_to_vec()
@@ -131,8 +132,8 @@ pub(crate) fn decode_list(message: Bytes) -> Result<PeerMessage, BadMessage> {
         return Ok(PeerMessage::Found(Found { manager: node, commits }));
     }
     let origin = Origin { node, incarnation };
-    let in_log_to = list.in_log_to;
-    Ok(PeerMessage::Commits(Batch { origin, first, last, in_log_to, commits }))
+    let (in_log_to, readable_to) = (list.in_log_to, Timestamp(list.readable_to));
+    Ok(PeerMessage::Commits(Batch { origin, first, last, in_log_to, readable_to, commits }))
 }
 
 /// The commits in a list that does not name its sender, as those of the original AFT.
@@ -173,7 +174,8 @@ mod tests {
         };
         assert_eq!(decode_list(encode_grace(&ask).into()), Ok(PeerMessage::Grace(ask)));
         assert_eq!(decode_list(encode_graced(&answer).into()), Ok(PeerMessage::Graced(answer)));
-        let batch = Batch { origin, first: 3, last: 9, in_log_to: 2, commits };
+        let readable_to = Timestamp(11);
+        let batch = Batch { origin, first: 3, last: 9, in_log_to: 2, readable_to, commits };
         assert_eq!(decode_list(encode_found(&found).into()), Ok(PeerMessage::Found(found.clone())));
         let nobody = Found { manager: "somebody".into(), ..found };
         assert!(decode_list(encode_found(&nobody).into()).is_err(), "that is no name of a node");

@@ -82,7 +82,9 @@ impl World<'_> {
     pub(super) fn haunt(&mut self, dead: usize) {
         let incarnation = self.life(dead).to_string().into();
         let origin = Origin { node: self.address(dead), incarnation };
-        let nothing = Batch { origin, first: 1, last: 0, in_log_to: 0, commits: Vec::new() };
+        let readable_to = Timestamp(u64::MAX);
+        let commits = Vec::new();
+        let nothing = Batch { origin, first: 1, last: 0, in_log_to: 0, readable_to, commits };
         for site in (0..self.sites.len()).filter(|site| *site != dead) {
             self.deliver(site, PeerMessage::Commits(nothing.clone()));
         }

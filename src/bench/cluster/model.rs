@@ -247,7 +247,8 @@ fn index_bytes(commits: usize) -> Result<f64, BenchError> {
         let commits = some.collect::<Result<Vec<_>, _>>()?;
         made += commits.len();
         let origin = Origin { node: address(1), incarnation: "1".into() };
-        let batch = Batch { origin, first, last: made as u64, in_log_to: 0, commits };
+        let (last, readable_to) = (made as u64, Timestamp(u64::MAX));
+        let batch = Batch { origin, first, last, in_log_to: 0, readable_to, commits };
         world.hear(encode_commits(&batch).into())?;
     }
     Ok(resident().saturating_sub(before) as f64 / made as f64)
