@@ -1,14 +1,16 @@
 //! `aft manager`: knows the nodes of a cluster.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use aft::anna::client::parse_routing;
 use aft::manager::{self, ManagerError, Options};
-use aft::runtime::config::{ConfigError, LogFormat};
+use aft::runtime::config::{ConfigError, Settings};
 use aft::runtime::logging;
-use clap::{Args, ValueEnum};
+use aft::runtime::rest::RestError;
+use clap::{Arg, Args};
+
+use super::store::{self, StoreArgs};
 
 /// Know the nodes of a cluster, and find commits that nobody told of.
 ///
@@ -17,10 +19,11 @@ use clap::{Args, ValueEnum};
 /// request, answered with a serialized StringSet of IP, or IP:OFFSET). So nodes may come and go without a
 /// list that has to be kept.
 ///
-/// With --storage it follows the commit logs in the store. A commit that stands there, and that no node told
-/// of within --gossip-bound, was made by a node that died, or was cut off, right after it: all nodes are told
-/// of it, it is logged and counted. Sidecars find such commits themselves within about a second, so that they
-/// know them earlier only with a bound well below that, of which the price is more reads of the store.
+/// With --storage it follows the commit logs in the store that the nodes share. A commit that stands there, and
+/// that no node told of within --gossip-bound, was made by a node that died, or was cut off, right after it: all
+/// nodes are told of it, it is logged and counted. Sidecars find such commits themselves within about a second,
+/// so that they know them earlier only with a bound well below that, of which the price is more reads of the
+/// store.
 ///
 /// Nothing rests on it: while it is away sidecars go on with the nodes that they know. It keeps nothing, and
 /// has heard of all nodes a second after it was started again. It may share a machine with a sidecar, with an
@@ -29,35 +32,8 @@ use clap::{Args, ValueEnum};
 /// When it serves it prints one line that begins with "ready"; logs go to standard error. SIGTERM and SIGINT
 /// end it with status 0.
 #[derive(Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, mut_args(shown))]
 pub struct ManagerArgs {
-    /// The address to listen on, and by which nodes call it
-    #[arg(
-        long,
-        env = "AFT_IP",
-        value_name = "IP",
-        default_value = "127.0.0.1",
-        help_heading = "Serving"
-    )]
-    ip: IpAddr,
-    /// Add this to the ports
-    #[arg(
-        long,
-        env = "AFT_PORT_OFFSET",
-        value_name = "N",
-        default_value = "0",
-        help_heading = "Serving"
-    )]
-    port_offset: u16,
-    /// Address of /metrics, /livez, /readyz and /status. The default is given up if it is in use
-    #[arg(
-        long,
-        env = "AFT_ADMIN",
-        value_name = "ADDR:PORT",
-        default_value_t = manager::DEFAULT_ADMIN,
-        help_heading = "Serving"
-    )]
-    admin: SocketAddr,
     /// A node that says nothing for so long is out. Nodes say something each second
     #[arg(
         long,
@@ -65,28 +41,9 @@ pub struct ManagerArgs {
         value_name = "SECONDS",
         default_value = "5",
         value_parser = parse_seconds,
-        help_heading = "Serving"
+        help_heading = "Work"
     )]
     node_timeout: Duration,
-    /// The store that the nodes share, to look there for commits that nobody told of
-    #[arg(
-        long,
-        env = "AFT_STORAGE",
-        value_enum,
-        value_name = "STORE",
-        help_heading = "Finding commits"
-    )]
-    storage: Option<SharedStorage>,
-    /// Where Anna's routing tier listens; without a port, 6450 to 6453 are tried. Several may be named,
-    /// separated by commas
-    #[arg(
-        long,
-        env = "AFT_ANNA_ROUTING",
-        value_name = "HOST[:PORT]",
-        default_value = "127.0.0.1",
-        help_heading = "Finding commits"
-    )]
-    anna_routing: String,
     /// How long a commit that is in the log may be untold. More than the --gossip-interval of the sidecars
     #[arg(
         long,
@@ -94,38 +51,16 @@ pub struct ManagerArgs {
         value_name = "SECONDS",
         default_value = "1",
         value_parser = parse_seconds,
-        help_heading = "Finding commits"
+        help_heading = "Work"
     )]
     gossip_bound: Duration,
-    /// Log level, or directives such as aft=debug,warn
-    #[arg(
-        long,
-        env = "AFT_LOG",
-        value_name = "FILTER",
-        default_value = "warn",
-        help_heading = "Watching"
-    )]
-    log: String,
-    /// How log lines look
-    #[arg(
-        long,
-        env = "AFT_LOG_FORMAT",
-        value_enum,
-        default_value = "text",
-        help_heading = "Watching"
-    )]
-    log_format: LogFormat,
-}
-
-/// Stores that several nodes can share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum SharedStorage {
-    /// Anna, the key-value store that Cloudburst uses
-    Anna,
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 const EXAMPLES: &str = "Examples:
   aft manager --ip 10.0.0.9 --storage anna --anna-routing 10.0.0.7
+  aft manager --ip 10.0.0.9 --storage redis --redis-url redis://10.0.0.7
   aft sidecar --ip 10.0.0.21 --manager 10.0.0.9 --storage anna --anna-routing 10.0.0.7
   aft manager --port-offset 90                 # on one machine with sidecars
   curl 127.0.0.1:9466/status                   # the nodes, and what was found";
@@ -138,24 +73,60 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// What a manager has in common with a sidecar.
+fn shown(arg: Arg) -> Arg {
+    match arg.get_id().as_str() {
+        "ip" => arg.help("The address to listen on, and by which nodes call it. [default: 127.0.0.1]"),
+        "port_offset" => arg.help("Added to every TCP port. [default: 0]"),
+        "admin" => arg.help(format!(
+            "Address of /metrics, /livez, /readyz and /status. The default is given up if it is in use. \
+             [default: {}]",
+            manager::DEFAULT_ADMIN
+        )),
+        "storage" => arg
+            .help("The store that the nodes share, to look there for commits that nobody told of. [default: none]"),
+        "data_dir" | "clock_bound" | "txn_lifetime" | "retry_window" => arg.hide(true),
+        _ if arg.get_help_heading() == Some("Garbage") => arg.hide(true),
+        _ => store::shown(arg),
+    }
+}
+
+/// What was asked for: how to work, which store to follow, and where to be watched.
+struct Asked {
+    settings: Settings,
+    has_store: bool,
+    admin: SocketAddr,
+}
+
+impl Asked {
+    fn load(args: StoreArgs) -> Result<Self, ConfigError> {
+        let given = args.given();
+        let options = given.options()?;
+        Ok(Self {
+            settings: given.load()?,
+            has_store: options.storage.is_some(),
+            admin: options.admin.unwrap_or(manager::DEFAULT_ADMIN),
+        })
+    }
+}
+
 pub fn run(args: ManagerArgs) -> ExitCode {
-    if let Err(error) = logging::init(&args.log, args.log_format) {
+    let ManagerArgs { node_timeout, gossip_bound, store } = args;
+    let asked = match Asked::load(store) {
+        Ok(asked) => asked,
+        Err(error) => return super::fail(&error, super::EXIT_USAGE),
+    };
+    let settings = &asked.settings;
+    if let Err(error) = logging::init(&settings.log, settings.log_format) {
         return super::fail(&error, super::EXIT_USAGE);
     }
-    if let Err(error) = parse_routing(&args.anna_routing) {
-        let why = error.to_string();
-        return super::fail(&ConfigError::Value { name: "anna-routing", why }, super::EXIT_USAGE);
-    }
-    let options = Options {
-        ip: args.ip,
-        port_offset: args.port_offset,
-        node_timeout: args.node_timeout,
-        gossip_bound: args.gossip_bound,
-    };
-    let routing = args.storage.map(|SharedStorage::Anna| args.anna_routing.as_str());
-    match manager::run(&options, routing, args.admin) {
+    let (ip, port_offset) = (settings.ip, settings.port_offset);
+    let options = Options { ip, port_offset, node_timeout, gossip_bound };
+    match manager::run(&options, asked.has_store.then_some(settings), asked.admin) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ ManagerError::PortOffset(_)) => super::fail(&error, super::EXIT_USAGE),
+        Err(error @ (ManagerError::PortOffset(_) | ManagerError::Store(RestError::NotShared))) => {
+            super::fail(&error, super::EXIT_USAGE)
+        }
         Err(error) => super::fail(&error, 1),
     }
 }

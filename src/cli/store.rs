@@ -26,7 +26,11 @@ pub struct StoreArgs {
 
 impl StoreArgs {
     pub fn load(self) -> Result<Settings, ConfigError> {
-        Given { options: self.options, file: self.config }.load()
+        self.given().load()
+    }
+
+    pub fn given(self) -> Given {
+        Given { options: self.options, file: self.config }
     }
 }
 

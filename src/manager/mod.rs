@@ -23,7 +23,9 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::peer::BadAddress;
-use crate::runtime::{admin, anna, limits};
+use crate::runtime::config::Settings;
+use crate::runtime::rest::{self, RestError};
+use crate::runtime::{admin, limits};
 use crate::storage::Storage;
 use crate::transport::TransportError;
 
@@ -62,7 +64,7 @@ pub enum ManagerError {
     Socket(#[from] TransportError),
     /// The store.
     #[error(transparent)]
-    Anna(#[from] anna::AnnaError),
+    Store(#[from] RestError),
     /// The admin port.
     #[error("cannot listen on {address} for the admin endpoint: {source}; choose another --admin")]
     Admin {
@@ -123,14 +125,15 @@ impl Manager {
     }
 }
 
-/// Runs a manager until the process is told to end. `routing` is where the store's routing tier is, if it
-/// is to look for commits of which nobody told.
+/// Runs a manager until the process is told to end. `store` says which store the nodes share, if it is to look
+/// there for commits of which nobody told.
 pub fn run(
     options: &Options,
-    routing: Option<&str>,
+    store: Option<&Settings>,
     admin: SocketAddr,
 ) -> Result<(), ManagerError> {
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), ?options, routing, "starting");
+    let storage = store.map_or("none".to_owned(), Settings::storage_shown);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), ?options, storage, "starting");
     let prometheus = admin::collect();
     limits::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -145,8 +148,8 @@ pub fn run(
         let listener = admin::open(admin, DEFAULT_ADMIN).await;
         let listener = listener.map_err(|source| ManagerError::Admin { address: admin, source })?;
         let name = crate::peer::name(options.ip, options.port_offset);
-        let store: Option<Arc<dyn Storage>> = match routing {
-            Some(routing) => Some(Arc::new(anna::open_to_read(options.ip, &name, routing)?)),
+        let store = match store {
+            Some(settings) => Some(rest::open_shared(settings, &name).await?),
             None => None,
         };
         let manager = Manager::start(options, store)?;
@@ -155,7 +158,7 @@ pub fn run(
             let watch = ManagerWatch::new(manager.handle.clone(), name.clone());
             tokio::spawn(admin::serve(listener, Arc::new(watch), prometheus));
         }
-        announce(&name, routing, address);
+        announce(&name, &storage, address);
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -169,9 +172,8 @@ pub fn run(
     Ok(())
 }
 
-fn announce(name: &str, routing: Option<&str>, admin: Option<SocketAddr>) {
+fn announce(name: &str, storage: &str, admin: Option<SocketAddr>) {
     use std::io::Write;
-    let storage = routing.map_or("none".to_owned(), |routing| format!("anna {routing}"));
     let admin = admin.map_or("none".to_owned(), |address| address.to_string());
     // Whoever started us may have closed our output; that is no reason to fail.
     let mut out = std::io::stdout();

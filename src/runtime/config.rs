@@ -474,8 +474,20 @@ impl Settings {
         Ok(())
     }
 
+    /// Which store it is and where, without passwords.
+    pub fn storage_shown(&self) -> String {
+        match self.storage {
+            StorageKind::Embedded => format!("embedded {}", self.data_dir.display()),
+            StorageKind::Memory => "memory".to_owned(),
+            StorageKind::Anna => format!("anna {}", self.anna_routing),
+            StorageKind::Redis => format!("redis {}", self.redis_shown()),
+            StorageKind::DynamoDb => format!("dynamodb {}", self.dynamodb_table),
+            StorageKind::S3 => format!("s3 {}/{}", self.s3_bucket, self.s3_prefix),
+        }
+    }
+
     /// Where Redis is, without user and password.
-    pub fn redis_shown(&self) -> String {
+    fn redis_shown(&self) -> String {
         let host = |url: &str| {
             let url = url.trim();
             let behind_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
@@ -555,6 +567,12 @@ impl Given {
     /// What results.
     pub fn load(&self) -> Result<Settings, ConfigError> {
         Settings::load(self.options.clone(), self.file.as_deref())
+    }
+
+    /// What was given, without the defaults of what was not.
+    pub fn options(&self) -> Result<Options, ConfigError> {
+        let from_file = self.file.as_deref().map(read_file).transpose()?.unwrap_or_default();
+        Ok(self.options.clone().or(from_file))
     }
 }
 

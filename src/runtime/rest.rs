@@ -1,6 +1,7 @@
 //! Opens a store for a command that is no sidecar: one that nobody uses, or one that sidecars share.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::anna::{self, AnnaError};
 use super::config::{Settings, StorageKind};
@@ -30,6 +31,11 @@ pub enum RestError {
         .0.display()
     )]
     InUse(PathBuf),
+    /// Nobody else can look into it.
+    #[error(
+        "a store that is embedded or in memory belongs to one sidecar; nodes share anna, redis, dynamodb or s3"
+    )]
+    NotShared,
     /// Anna.
     #[error(transparent)]
     Anna(#[from] AnnaError),
@@ -67,6 +73,21 @@ pub(super) fn with_store<T>(
     // What was asked of a store that does not answer is not waited for.
     runtime.shutdown_background();
     done
+}
+
+/// Opens a store that sidecars share, beside them, to read what they commit. Waits for it as they do, but not
+/// for Anna.
+pub(crate) async fn open_shared(
+    settings: &Settings,
+    name: &str,
+) -> Result<Arc<dyn Storage>, RestError> {
+    match settings.storage {
+        StorageKind::Anna => {
+            Ok(Arc::new(anna::open_to_read(settings.ip, name, &settings.anna_routing)?))
+        }
+        StorageKind::Memory | StorageKind::Embedded => Err(RestError::NotShared),
+        _ => Ok(open_store(settings).await?),
+    }
 }
 
 /// A sidecar makes the store that it does not find. Here that would hide a wrong name.

@@ -218,14 +218,7 @@ fn follow_members(
 
 fn announce(settings: &Settings, admin: Option<SocketAddr>, commits: usize) {
     use std::io::Write;
-    let storage = match settings.storage {
-        StorageKind::Embedded => format!("embedded {}", settings.data_dir.display()),
-        StorageKind::Memory => "memory".to_owned(),
-        StorageKind::Anna => format!("anna {}", settings.anna_routing),
-        StorageKind::Redis => format!("redis {}", settings.redis_shown()),
-        StorageKind::DynamoDb => format!("dynamodb {}", settings.dynamodb_table),
-        StorageKind::S3 => format!("s3 {}/{}", settings.s3_bucket, settings.s3_prefix),
-    };
+    let storage = settings.storage_shown();
     let ipc = settings.ipc_dir.display();
     // Whoever started us may have closed our output; that is no reason to fail.
     let mut out = std::io::stdout();

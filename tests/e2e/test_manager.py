@@ -20,9 +20,13 @@ import zmq
 from aft._wire import aft_pb2 as aft
 from aft._wire import anna_pb2 as anna
 
-from anna import Server, ours
+from anna import ours
 from cluster import Node, at, on_this_machine
 from daemon import Daemon, Served, run, until
+from dynamodb import DynamoDb
+from ministack import CREDENTIALS
+from redis_server import Redis
+from s3 import S3
 
 MEMBERS, GOSSIP = 7007, 7777
 #: Seconds without a word after which a node is out, and what a loaded machine may add.
@@ -36,14 +40,35 @@ def endpoint(name: str, port: int) -> str:
     return f"tcp://{ip}:{port + int(offset or 0)}"
 
 
+@pytest.fixture
+def shared(
+    request: pytest.FixtureRequest, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Sequence[str]]:
+    """What says which store the nodes share; Anna, unless a test wants another one."""
+    kind = getattr(request, "param", "anna")
+    if kind == "anna":
+        yield ("--storage", "anna", "--anna-routing", request.getfixturevalue("server").routing)
+        return
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    server: Redis | DynamoDb | S3
+    if kind == "redis":
+        server = Redis(place).start()
+        options = ["--storage", "redis", "--redis-url", server.url]
+    else:
+        server = DynamoDb(place / kind) if kind == "dynamodb" else S3(place / kind)
+        options = server.options
+    yield options
+    server.kill()
+
+
 class Manager:
     """A manager that can be started again, and a client of the original's making that asks it."""
 
-    def __init__(self, name: str, log: Path, server: Server) -> None:
+    def __init__(self, name: str, log: Path, store: Sequence[str]) -> None:
         self.name = name
         self.log = log
         options = ("--node-timeout", str(NODE_TIMEOUT), "--gossip-bound", str(BOUND))
-        store = ("--storage", "anna", "--anna-routing", server.routing)
         self.command = ("manager", *at(name), *options, *store)
         self.context = zmq.Context()
         self.start()
@@ -87,8 +112,8 @@ def names() -> Iterator[str]:
 
 
 @pytest.fixture
-def manager(place: Path, server: Server, names: Iterator[str]) -> Iterator[Manager]:
-    manager = Manager(next(names), place / "managerlog", server)
+def manager(place: Path, shared: Sequence[str], names: Iterator[str]) -> Iterator[Manager]:
+    manager = Manager(next(names), place / "managerlog", shared)
     until(lambda: manager.status()["following"])
     yield manager
     manager.close()
@@ -96,15 +121,14 @@ def manager(place: Path, server: Server, names: Iterator[str]) -> Iterator[Manag
 
 @pytest.fixture
 def node(
-    launch: Callable[..., Daemon], server: Server, names: Iterator[str]
+    launch: Callable[..., Daemon], shared: Sequence[str], names: Iterator[str]
 ) -> Iterator[Callable[..., Node]]:
     """Starts one more node on the store."""
     made: list[Node] = []
 
     def start(*options: str, name: str = "") -> Node:
         name = name or next(names)
-        store = ("--storage", "anna", "--anna-routing", server.routing, "--log", "info")
-        made.append(Node(name, (*store, *at(name), *options), launch, ()))
+        made.append(Node(name, (*shared, "--log", "info", *at(name), *options), launch, ()))
         made[-1].daemon.wait_until_ready()
         return made[-1]
 
@@ -277,6 +301,20 @@ def test_a_commit_that_was_not_told_is_found(manager: Manager, join: Callable[..
     assert manager.status()["commits_found"] == 1
 
 
+@pytest.mark.parametrize("shared", ["redis", "dynamodb", "s3"], indirect=True)
+def test_it_is_found_on_other_stores_too(manager: Manager, join: Callable[..., Node]) -> None:
+    witness, dying = join(), join("--gossip-interval", "60000")
+    manager.until_listed([witness, dying])
+    dying.raw.write({"k": b"told by nobody", "l": b"too"})
+    dying.daemon.kill()
+    until(lambda: manager.status()["commits_found"] == 1, BOUND + SLACK)
+    until(lambda: witness.daemon.counter("aft_gossip_commits_found_total") == 1, SLACK)
+    assert witness.raw.get(["k", "l"]) == {"k": b"told by nobody", "l": b"too"}
+    witness.raw.write({"k": b"told"})
+    until(lambda: manager.status()["gossip_commits"] == 1)
+    assert manager.status()["commits_found"] == 1
+
+
 def test_a_manager_leaves_nothing_in_the_store(
     manager: Manager, join: Callable[..., Node], store: Any
 ) -> None:
@@ -289,7 +327,7 @@ def test_a_manager_leaves_nothing_in_the_store(
 
 
 def test_a_manager_that_is_none_is_asked_again(
-    server: Server, place: Path, node: Callable[..., Node], names: Iterator[str]
+    shared: Sequence[str], place: Path, node: Callable[..., Node], names: Iterator[str]
 ) -> None:
     name = next(names)
     context = zmq.Context()
@@ -304,7 +342,7 @@ def test_a_manager_that_is_none_is_asked_again(
             silent.send_multipart([*envelope, answer])
     context.destroy(linger=0)
     assert members(one) == []
-    manager = Manager(name, place / "managerlog", server)
+    manager = Manager(name, place / "managerlog", shared)
     try:
         other = node("--manager", name)
         until_all_know_all([one, other])
@@ -395,7 +433,8 @@ def test_wrong_options_are_refused_by_name() -> None:
         (("--port-offset", "60000"), "port-offset"),
         (("--node-timeout", "0"), "node-timeout"),
         (("--gossip-bound", "nan"), "gossip-bound"),
-        (("--storage", "embedded"), "storage"),
+        (("--storage", "embedded"), "redis"),
+        (("--storage", "redis", "--redis-url", "ftp://a"), "redis-url"),
         (("--storage", "anna", "--anna-routing", "a:b:c"), "anna-routing"),
     ):
         ended = run("manager", "--admin", "127.0.0.1:0", *arguments)
