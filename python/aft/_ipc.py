@@ -6,7 +6,7 @@ import itertools
 import os
 import secrets
 import socket
-from typing import TypeAlias
+from typing import NamedTuple
 
 from aft._requests import Kind
 from aft.errors import InvalidRequest, SidecarUnavailable
@@ -20,12 +20,24 @@ _PATH_BYTES_MAX = 107
 _NAME_BYTES_MAX = 32
 _serials = itertools.count()
 
-Presence: TypeAlias = tuple[int, int]
-"""Tells a sidecar from the one that is started after it: each makes its sockets' files anew."""
+CALL = "call"
+"""The sidecar's socket for all kinds of request."""
+
+
+class Door(NamedTuple):
+    """A socket of the sidecar's.
+
+    What tells its file from others tells a sidecar from the one that is started after it: each makes the
+    files anew.
+    """
+
+    name: str
+    inode: int
+    changed_ns: int
 
 
 class IpcDir:
-    """The directory in which the sidecar's six sockets are, and next to them those for its answers."""
+    """The directory in which the sidecar's sockets are, and next to them those for its answers."""
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         chosen = os.fspath(path) if path is not None else os.environ.get(DIR_VARIABLE, DEFAULT_DIR)
@@ -38,9 +50,9 @@ class IpcDir:
                 f"would exceed the {_PATH_BYTES_MAX} bytes of a Unix socket's path: use a shorter one"
             )
 
-    def request_path(self, kind: Kind) -> str:
-        """Where the sidecar takes requests of this kind."""
-        return f"{self.path}/{kind.value}"
+    def path_of(self, door: str) -> str:
+        """Where this socket of the sidecar's is."""
+        return f"{self.path}/{door}"
 
     def new_reply_path(self) -> str:
         """Name a socket of ours that nobody else uses."""
@@ -57,29 +69,29 @@ class IpcDir:
             return f"no permission to make sockets in {self.path}: join the sidecar's group"
         return None
 
-    def present(self, kind: Kind) -> Presence:
-        """Tell which sidecar is there; raises if none is, or ever was."""
-        found = self._find(kind)
+    def door(self, kind: Kind) -> Door:
+        """Find where requests of this kind are taken; raises if there is no sidecar, or never was."""
+        found = self._find(CALL) or self._find(kind.value)
         if found is None:
-            why = self.why_unusable() or self.why_unreachable(kind)
+            why = self.why_unusable() or self.why_unreachable(kind.value)
             why = why or "the sidecar is only just starting"
             raise unreachable(why, None)
         return found
 
-    def is_gone(self, kind: Kind, presence: Presence) -> bool:
+    def is_gone(self, door: Door) -> bool:
         """Whether the sidecar that was there has ended, even if another took its place."""
-        return self._find(kind) != presence or self.why_unreachable(kind) is not None
+        return self._find(door.name) != door or self.why_unreachable(door.name) is not None
 
-    def _find(self, kind: Kind) -> Presence | None:
+    def _find(self, door: str) -> Door | None:
         try:
-            found = os.stat(self.request_path(kind))
+            found = os.stat(self.path_of(door))
         except FileNotFoundError:
             return None
-        return found.st_ino, found.st_ctime_ns
+        return Door(door, found.st_ino, found.st_ctime_ns)
 
-    def why_unreachable(self, kind: Kind) -> str | None:
+    def why_unreachable(self, door: str) -> str | None:
         """Try the sidecar's socket once and say what is wrong with it, or ``None``."""
-        path = self.request_path(kind)
+        path = self.path_of(door)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.setblocking(False)
             try:

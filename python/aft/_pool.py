@@ -1,6 +1,6 @@
 """Lets any number of threads share a client, although a ZeroMQ socket belongs to one at a time.
 
-Sockets for answers are lent out and given back; there are as many as threads ever asked at once, and
+Lines to the sidecar are lent out and given back; there are as many as threads ever asked at once, and
 none is left behind by a thread that ended.
 """
 
@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 import zmq
 
 from aft import _ipc
-from aft._ipc import IpcDir
-from aft._outlets import Outlets
+from aft._ipc import CALL, IpcDir
+from aft._lines import Addressed, Call, Line, Outlets
 from aft._requests import Request
-from aft._sockets import LOOK_S, Inlet, left_ms, milliseconds, with_room
+from aft._sockets import LOOK_S, left_ms, milliseconds, with_room
 from aft.errors import InvalidRequest
 
 R = TypeVar("R")
@@ -42,20 +42,20 @@ class Pool:
     def ask(self, request: Request[R], within_s: float) -> R:
         """Send a request and wait for its answer."""
         until = time.monotonic() + within_s
-        presence = self._directory.present(request.kind)
-        inlet, outlets = self._take()
+        door = self._directory.door(request.kind)
+        line = self._take(door.name)
         answer = None
         is_sent = False
         try:
-            outlets.send(request, inlet.address, until)
+            line.send(request, until)
             is_sent = True
             while answer is None and (wait_ms := min(_LOOK_MS, left_ms(until))) > 0:
-                answer = _receive(inlet, request, wait_ms)
-                if answer is None and self._directory.is_gone(request.kind, presence):
+                answer = _receive(line, request, wait_ms)
+                if answer is None and self._directory.is_gone(door):
                     raise _ipc.bereaved(request.about)
         finally:
             # A late answer to a request that was given up must reach nobody.
-            self._give_back(inlet, is_usable=answer is not None or not is_sent)
+            self._give_back(line, is_usable=answer is not None or not is_sent)
         if answer is None:
             raise _ipc.unanswered(within_s, request.about)
         return answer
@@ -73,31 +73,36 @@ class Pool:
 
     def _start_empty(self) -> None:
         self._lock = threading.Lock()
-        self._idle: list[Inlet] = []
+        self._idle: list[Line] = []
         self._lent = 0
         self._context: zmq.Context[Any] | None = None
         self._outlets: Outlets | None = None
 
-    def _take(self) -> tuple[Inlet, Outlets]:
+    def _take(self, door: str) -> Line:
         with self._lock:
             if self._is_closed:
                 raise InvalidRequest("the client is closed")
             if self._context is None or self._outlets is None:
                 self._context = with_room(zmq.Context())
                 self._outlets = Outlets(self._context, self._directory)
-            while self._idle and not self._idle[-1].is_reachable():
+            while self._idle and not self._idle[-1].leads_to(door):
                 self._idle.pop().close()
-            inlet = self._idle.pop() if self._idle else Inlet(self._context, self._directory)
+            line = self._idle.pop() if self._idle else self._new(door, self._context, self._outlets)
             self._lent += 1
-            return inlet, self._outlets
+            return line
 
-    def _give_back(self, inlet: Inlet, is_usable: bool) -> None:
+    def _new(self, door: str, context: zmq.Context[Any], outlets: Outlets) -> Line:
+        if door == CALL:
+            return Call(context, self._directory)
+        return Addressed(context, self._directory, outlets)
+
+    def _give_back(self, line: Line, is_usable: bool) -> None:
         with self._lock:
             self._lent -= 1
             if is_usable:
-                self._idle.append(inlet)
+                self._idle.append(line)
             else:
-                inlet.close()
+                line.close()
             if self._is_closed:
                 self._close_if_unused()
 
@@ -114,13 +119,13 @@ class Pool:
             self.close()
 
 
-def _receive(inlet: Inlet, request: Request[R], wait_ms: int) -> R | None:
+def _receive(line: Line, request: Request[R], wait_ms: int) -> R | None:
     """Wait for the answer, and drop whatever else arrives."""
-    inlet.socket.rcvtimeo = wait_ms
+    line.socket.rcvtimeo = wait_ms
     try:
-        answer = request.decode(inlet.socket.recv())
+        answer = request.decode(line.socket.recv())
         while answer is None:
-            answer = request.decode(inlet.socket.recv(zmq.NOBLOCK))
+            answer = request.decode(line.socket.recv(zmq.NOBLOCK))
     except zmq.Again:
         return None
     return answer

@@ -29,7 +29,7 @@ _numbers = itertools.count(1)
 
 
 class Kind(enum.Enum):
-    """The sidecar's six sockets, by their file names."""
+    """What can be asked; also the file names of the sidecar's sockets for one kind each."""
 
     START = "start"
     GET = "get"
@@ -79,7 +79,7 @@ class Items:
 
 
 class Request(ABC, Generic[R]):
-    """Something to be sent to the socket ``kind``, and answered with one message."""
+    """Something to be sent to the socket ``kind`` or to ``call``, and answered with one message."""
 
     kind: ClassVar[Kind]
 
@@ -95,6 +95,10 @@ class Request(ABC, Generic[R]):
     @abstractmethod
     def decode(self, frame: bytes) -> R | None:
         """Read the answer; ``None`` if it is the answer to something else."""
+
+    def called(self) -> list[bytes]:
+        """Write the request to be answered on the connection by which it goes."""
+        return [self.kind.value.encode(), self.encode("")]
 
 
 @dataclass(frozen=True)

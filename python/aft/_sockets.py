@@ -10,7 +10,7 @@ from typing import Any
 import zmq
 
 from aft import _ipc
-from aft._ipc import IpcDir
+from aft._ipc import CALL, IpcDir
 from aft._requests import Kind
 
 GRACE_S = 0.05
@@ -52,15 +52,23 @@ class Inlet:
 
 
 def outlet(context: zmq.Context[Any], directory: IpcDir, kind: Kind) -> zmq.Socket[Any]:
-    """Open a socket for requests."""
-    socket: zmq.Socket[Any] = context.socket(zmq.PUSH)
+    """Open a socket for requests of this kind."""
+    return _connected(context.socket(zmq.PUSH), directory.path_of(kind.value))
+
+
+def dealer(context: zmq.Context[Any], directory: IpcDir) -> zmq.Socket[Any]:
+    """Open a socket for requests of all kinds and their answers."""
+    return _connected(context.socket(zmq.DEALER), directory.path_of(CALL))
+
+
+def _connected(socket: zmq.Socket[Any], path: str) -> zmq.Socket[Any]:
     socket.linger = 0
     # Requests go to a sidecar that is there or nowhere: none waits here to surprise one that is
     # started later.
     socket.setsockopt(zmq.IMMEDIATE, 1)
     socket.setsockopt(zmq.RECONNECT_IVL, 20)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
-    socket.connect(f"ipc://{directory.request_path(kind)}")
+    socket.connect(f"ipc://{path}")
     return socket
 
 

@@ -19,9 +19,15 @@ def ipc_dir() -> Iterator[Path]:
     shutil.rmtree(directory, ignore_errors=True)
 
 
+@pytest.fixture(params=[True, False], ids=["called", "addressed"])
+def calls(request: pytest.FixtureRequest) -> bool:
+    """Whether the sidecar has a socket on which it answers whoever asks, besides those of the original."""
+    return bool(request.param)
+
+
 @pytest.fixture
-def responder(ipc_dir: Path) -> Iterator[Responder]:
-    sidecar = Responder(ipc_dir)
+def responder(ipc_dir: Path, calls: bool) -> Iterator[Responder]:
+    sidecar = Responder(ipc_dir, calls)
     yield sidecar
     sidecar.close()
 

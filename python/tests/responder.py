@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import zmq
 
+from aft._ipc import CALL
 from aft._requests import Kind
 from aft.testing._node import Node
 
@@ -18,10 +19,14 @@ Mischief: TypeAlias = Callable[[str, bytes], list[tuple[str, bytes]]]
 
 
 class Responder:
-    """Answers like a sidecar, except where a mischief is planned for the next request of a kind."""
+    """Answers like a sidecar, except where a mischief is planned for the next request of a kind.
 
-    def __init__(self, directory: Path) -> None:
+    If it takes no calls it has a socket for each kind of request only, as the original's.
+    """
+
+    def __init__(self, directory: Path, calls: bool = True) -> None:
         self.directory = directory
+        self._calls = calls
         self.node = Node()
         self.held: list[tuple[str, bytes]] = []
         self.seen: dict[Kind, list[bytes]] = defaultdict(list)
@@ -64,10 +69,14 @@ class Responder:
     def _serve(self) -> None:
         control = self._context.socket(zmq.PAIR)
         control.connect("inproc://control")
+        router = self._context.socket(zmq.ROUTER)
         pulls = {kind: self._context.socket(zmq.PULL) for kind in Kind}
-        pushes: dict[str, zmq.Socket[Any]] = {}
+        pushes: dict[str, zmq.Socket[Any]] = {"": router}
         poller = zmq.Poller()
         poller.register(control, zmq.POLLIN)
+        if self._calls:
+            router.bind(f"ipc://{self.directory}/{CALL}")
+            poller.register(router, zmq.POLLIN)
         for kind, pull in pulls.items():
             pull.bind(f"ipc://{self.directory}/{kind.value}")
             poller.register(pull, zmq.POLLIN)
@@ -87,6 +96,9 @@ class Responder:
             for kind, pull in pulls.items():
                 if pull in ready:
                     self._answer(kind, pull.recv(), pushes)
+            if pushes[""] in ready:
+                caller, name, frame = pushes[""].recv_multipart()
+                self._answer(Kind(name.decode()), frame, pushes, caller)
             if control in ready:
                 if control.recv() == b"stop":
                     return
@@ -94,15 +106,20 @@ class Responder:
                 self.held.clear()
                 control.send(b"done")
 
-    def _answer(self, kind: Kind, frame: bytes, pushes: dict[str, Any]) -> None:
+    def _answer(self, kind: Kind, frame: bytes, pushes: dict[str, Any], caller: bytes = b"") -> None:
         self.seen[kind].append(frame)
         address, reply = self.node.answer(kind, frame)
+        assert bool(caller) == (address == ""), "where to answer is said once"
+        address = address or caller.hex()
         planned = self._mischief[kind]
         to_send = planned.popleft()(address, reply) if planned else [(address, reply)]
         self._send(to_send, pushes)
 
     def _send(self, replies: list[tuple[str, bytes]], pushes: dict[str, Any]) -> None:
         for address, reply in replies:
+            if not address.startswith("ipc:"):
+                pushes[""].send_multipart([bytes.fromhex(address), reply])
+                continue
             if address not in pushes:
                 pushes[address] = self._context.socket(zmq.PUSH)
                 pushes[address].connect(address)

@@ -32,6 +32,7 @@ def test_a_transaction(client: aft.Client, responder: Responder) -> None:
     assert responder.node.versions.newest()["a"] == b"1"
 
 
+@pytest.mark.parametrize("calls", [False], indirect=True)
 def test_reply_sockets_are_in_the_directory_and_go_away(ipc_dir: Path, responder: Responder) -> None:
     own = {kind.value for kind in Kind}
     with aft.Client(ipc_dir) as client:
@@ -45,6 +46,25 @@ def test_reply_sockets_are_in_the_directory_and_go_away(ipc_dir: Path, responder
     assert {path.name for path in ipc_dir.iterdir()} == own
     with pytest.raises(aft.InvalidRequest, match="closed"):
         client.get("a")
+
+
+@pytest.mark.parametrize("calls", [True], indirect=True)
+def test_whoever_calls_leaves_no_files(ipc_dir: Path, responder: Responder) -> None:
+    before = set(ipc_dir.iterdir())
+    with aft.Client(ipc_dir) as client, client.transaction() as txn:
+        txn.put("a", b"1")
+        assert set(ipc_dir.iterdir()) == before
+
+
+def test_a_sidecar_of_another_make_takes_over(ipc_dir: Path, calls: bool) -> None:
+    with aft.Client(ipc_dir) as client:
+        for makes_calls in (calls, not calls, calls):
+            sidecar = Responder(ipc_dir, makes_calls)
+            client.run(lambda txn: txn.put("a", b"1"), retries=1000)
+            sidecar.close()
+            # libzmq leaves the files of sockets behind, and a sidecar cleans up.
+            for left in ipc_dir.iterdir():
+                left.unlink()
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -177,14 +197,14 @@ def test_somebody_listens_and_is_no_sidecar(ipc_dir: Path) -> None:
         assert not caught.value.sent
 
 
-def test_a_sidecar_that_comes_back_is_found(ipc_dir: Path) -> None:
+def test_a_sidecar_that_comes_back_is_found(ipc_dir: Path, calls: bool) -> None:
     with aft.Client(ipc_dir) as client:
-        first = Responder(ipc_dir)
+        first = Responder(ipc_dir, calls)
         client.put("a", b"1")
         first.close()
         with pytest.raises(aft.SidecarUnavailable):
             client.get("a")
-        second = Responder(ipc_dir)
+        second = Responder(ipc_dir, calls)
         try:
             result = client.run(lambda txn: txn.get("a"), retries=1000)
             assert result.value is None
@@ -192,8 +212,8 @@ def test_a_sidecar_that_comes_back_is_found(ipc_dir: Path) -> None:
             second.close()
 
 
-def test_a_sidecar_that_ends_before_it_answers_is_not_waited_for(ipc_dir: Path) -> None:
-    first = Responder(ipc_dir)
+def test_a_sidecar_that_ends_before_it_answers_is_not_waited_for(ipc_dir: Path, calls: bool) -> None:
+    first = Responder(ipc_dir, calls)
     second = None
     with aft.Client(ipc_dir, deadline=10) as client, ThreadPoolExecutor(1) as pool:
         first.next(Kind.GET, first.hold)
@@ -201,21 +221,21 @@ def test_a_sidecar_that_ends_before_it_answers_is_not_waited_for(ipc_dir: Path) 
         while not first.held:
             assert not asked.done()
         first.close()
-        second = Responder(ipc_dir)
+        second = Responder(ipc_dir, calls)
         with pytest.raises(aft.SidecarUnavailable, match="ended before it answered") as caught:
             asked.result(30)
         assert caught.value.sent
     second.close()
 
 
-def test_a_directory_that_was_emptied_is_used_anew(ipc_dir: Path) -> None:
+def test_a_directory_that_was_emptied_is_used_anew(ipc_dir: Path, calls: bool) -> None:
     with aft.Client(ipc_dir) as client:
-        first = Responder(ipc_dir)
+        first = Responder(ipc_dir, calls)
         assert client.get("a") is None
         first.close()
         for left in ipc_dir.iterdir():
             left.unlink()
-        second = Responder(ipc_dir)
+        second = Responder(ipc_dir, calls)
         try:
             began = time.monotonic()
             client.run(lambda txn: None, retries=1000)
@@ -224,14 +244,14 @@ def test_a_directory_that_was_emptied_is_used_anew(ipc_dir: Path) -> None:
             second.close()
 
 
-def test_requests_never_wait_for_a_sidecar_to_come(ipc_dir: Path) -> None:
+def test_requests_never_wait_for_a_sidecar_to_come(ipc_dir: Path, calls: bool) -> None:
     with aft.Client(ipc_dir) as client:
-        first = Responder(ipc_dir)
+        first = Responder(ipc_dir, calls)
         client.put("a", b"1")
         first.close()
         with pytest.raises(aft.SidecarUnavailable):
             client.put("a", b"2")
-        second = Responder(ipc_dir)
+        second = Responder(ipc_dir, calls)
         try:
             client.run(lambda txn: txn.get("a"), retries=1000)
             assert second.seen[Kind.PUT] == []

@@ -162,7 +162,7 @@ macro_rules! options {
 }
 
 options! {
-    /// Directory in which the six IPC sockets are bound. Created with mode 0770 if it is not there.
+    /// Directory in which the IPC sockets are bound. Created with mode 0770 if it is not there.
     /// [default: /requests]
     ipc_dir: PathBuf = "/requests".into(), "AFT_IPC_DIR", "DIR", "Serving";
     /// This node's address, as it is given to clients and stores. [default: 127.0.0.1]

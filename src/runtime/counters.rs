@@ -45,9 +45,8 @@ impl Counters {
         }
     }
 
-    pub(super) fn bad(&self, kind: Kind, why: &BadRequest) {
-        counter!("aft_bad_requests_total", "kind" => kind.name(), "why" => why.label())
-            .increment(1);
+    pub(super) fn bad(&self, kind: &'static str, why: &BadRequest) {
+        counter!("aft_bad_requests_total", "kind" => kind, "why" => why.label()).increment(1);
     }
 }
 

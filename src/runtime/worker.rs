@@ -19,7 +19,7 @@ use crate::frontend::ipc::{Frontend, Incoming, Kind};
 use crate::node::{Address, Effect, Event, Node, Now, Status};
 use crate::peer::{BadMessage, Peers};
 use crate::storage::Storage;
-use crate::transport::{Sockets, Wake};
+use crate::transport::{CALLS, Sockets, Wake};
 use crate::txn::{Commit, Key};
 
 /// Messages taken from one socket before the others are looked at again.
@@ -153,6 +153,7 @@ impl Worker {
             for socket in &readable {
                 match Kind::ALL.get(*socket) {
                     Some(kind) => self.serve_socket(*kind),
+                    None if *socket == CALLS => self.serve_calls(),
                     None => self.serve_peers(*socket),
                 }
             }
@@ -164,17 +165,33 @@ impl Worker {
         for _ in 0..MESSAGES_PER_ROUND {
             let now = self.clock.now();
             match self.frontend.receive(&mut self.sockets, kind, now.elapsed) {
-                Some(Incoming::Event(event)) => {
-                    if let Some(history) = &mut self.history {
-                        history.requested(&event);
-                    }
-                    self.handle_event(now, event);
-                }
-                Some(Incoming::Bad(why)) => {
-                    self.counters.bad(kind, &why);
-                    self.log_bad(now, kind.name(), &why.to_string());
-                }
+                Some(incoming) => self.serve(now, incoming),
                 None => break,
+            }
+        }
+    }
+
+    fn serve_calls(&mut self) {
+        for _ in 0..MESSAGES_PER_ROUND {
+            let now = self.clock.now();
+            match self.frontend.receive_call(&mut self.sockets, now.elapsed) {
+                Some(incoming) => self.serve(now, incoming),
+                None => break,
+            }
+        }
+    }
+
+    fn serve(&mut self, now: Now, incoming: Incoming) {
+        match incoming {
+            Incoming::Event(event) => {
+                if let Some(history) = &mut self.history {
+                    history.requested(&event);
+                }
+                self.handle_event(now, event);
+            }
+            Incoming::Bad { kind, why } => {
+                self.counters.bad(kind, &why);
+                self.log_bad(now, kind, &why.to_string());
             }
         }
     }
@@ -249,7 +266,7 @@ impl Worker {
 
     fn tick(&mut self) {
         let now = self.clock.now();
-        self.sockets.outbox().tick(now.elapsed);
+        self.sockets.tick(now.elapsed);
         if self.node.next_deadline().is_some_and(|due| due <= now.elapsed) {
             self.handle_event(now, Event::Tick);
         }
@@ -270,7 +287,7 @@ impl Worker {
                 if let Some(history) = &mut self.history
                     && let Some(address) = self.frontend.reply_address(ticket)
                 {
-                    history.answered(ticket, &answer, address);
+                    history.answered(ticket, &answer, &address.to_string());
                 }
                 let sockets = &mut self.sockets;
                 if let Some(done) = self.frontend.answer(sockets, ticket, answer, now.wall_ns) {
@@ -303,8 +320,7 @@ impl Worker {
     }
 
     fn sleep_for(&mut self) -> Option<Duration> {
-        let deadlines =
-            [self.node.next_deadline(), self.sockets.outbox().next_tick(), self.drain_until];
+        let deadlines = [self.node.next_deadline(), self.sockets.next_tick(), self.drain_until];
         let next = deadlines.into_iter().flatten().min()?;
         Some(next.saturating_sub(self.clock.elapsed()))
     }
@@ -314,7 +330,7 @@ impl Worker {
         self.drain_until.is_some()
             && self.node.is_idle()
             && self.frontend.waiting() == 0
-            && self.sockets.outbox().queued_bytes() == 0
+            && self.sockets.queued_bytes() == 0
     }
 
     fn is_overdue(&self) -> bool {
@@ -323,15 +339,14 @@ impl Worker {
 
     fn socket_status(&mut self) -> SocketStatus {
         let requests_waiting = self.frontend.waiting();
-        let outbox = self.sockets.outbox();
         SocketStatus {
             requests_waiting,
-            reply_sockets: outbox.peer_count(),
-            reply_bytes_queued: outbox.queued_bytes(),
+            reply_sockets: self.sockets.outbox().peer_count(),
+            reply_bytes_queued: self.sockets.queued_bytes(),
             peers: self.peers.as_ref().map(Peers::traffic).unwrap_or_default(),
             ..SocketStatus::default()
         }
-        .with_drops(outbox.drops())
+        .with_drops(self.sockets.drops())
     }
 
     /// One line per second at most: a client that sends rubbish must not fill the disk with it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::inbox::Inbox;
+use super::inbox::{self, Inbox};
 use super::{TransportError, failed};
 
 /// What clients of one process share. Cheap to clone.
@@ -20,6 +20,32 @@ pub struct Client {
     answers: Inbox,
     answer_endpoint: String,
     timeout: Duration,
+}
+
+/// Sends requests to a socket that answers on the connection by which they came.
+pub struct CallingClient {
+    socket: zmq::Socket,
+}
+
+impl CallingClient {
+    /// Connects. Neither a send nor a receive takes longer than `timeout`.
+    pub fn open(
+        context: &ClientContext,
+        endpoint: &str,
+        timeout: Duration,
+    ) -> Result<Self, TransportError> {
+        let socket = context.0.socket(zmq::DEALER).map_err(failed("create", endpoint))?;
+        configure(&socket, timeout).map_err(failed("configure", endpoint))?;
+        socket.connect(endpoint).map_err(failed("connect to", endpoint))?;
+        Ok(Self { socket })
+    }
+
+    /// Sends a request of a kind and waits for its answer, as [`Client::call`] does.
+    pub fn call(&self, kind: &str, request: Vec<u8>) -> Option<Bytes> {
+        self.socket.send(kind, zmq::SNDMORE).ok()?;
+        self.socket.send(request, 0).ok()?;
+        self.socket.recv_msg(0).ok().map(inbox::bytes_of)
+    }
 }
 
 impl Client {
@@ -126,9 +152,15 @@ fn connect(
 
 fn push(context: &zmq::Context, timeout: Duration) -> zmq::Result<zmq::Socket> {
     let socket = context.socket(zmq::PUSH)?;
-    socket.set_linger(0)?;
-    socket.set_sndtimeo(i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX))?;
+    configure(&socket, timeout)?;
     Ok(socket)
+}
+
+fn configure(socket: &zmq::Socket, timeout: Duration) -> zmq::Result<()> {
+    let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    socket.set_linger(0)?;
+    socket.set_sndtimeo(millis)?;
+    socket.set_rcvtimeo(millis)
 }
 
 #[cfg(test)]

@@ -61,10 +61,7 @@ impl Inbox {
         while more {
             more = self.socket.recv_msg(zmq::DONTWAIT).is_ok_and(|part| part.get_more());
         }
-        if first.len() <= COPY_BYTES_MAX {
-            return Some(Bytes::copy_from_slice(&first));
-        }
-        Some(Bytes::from_owner(Owner(first)))
+        Some(bytes_of(first))
     }
 
     /// The next message, as soon as it is there; none if it is not within `timeout`.
@@ -91,7 +88,16 @@ impl Inbox {
     }
 }
 
-fn configure(socket: &zmq::Socket, message_bytes_max: usize) -> zmq::Result<()> {
+/// The content of a message.
+pub(super) fn bytes_of(message: zmq::Message) -> Bytes {
+    if message.len() <= COPY_BYTES_MAX {
+        return Bytes::copy_from_slice(&message);
+    }
+    Bytes::from_owner(Owner(message))
+}
+
+/// What all sockets for requests have in common.
+pub(super) fn configure(socket: &zmq::Socket, message_bytes_max: usize) -> zmq::Result<()> {
     socket.set_linger(0)?;
     socket.set_rcvhwm(WAITING_MAX)?;
     socket.set_maxmsgsize(i64::try_from(message_bytes_max).unwrap_or(i64::MAX))

@@ -2,22 +2,24 @@
 //!
 //! One thread owns all sockets. It sleeps in [`Sockets::wait`] until a message can be read, a client
 //! that was slow can take more, or another thread calls [`Wake::wake`]; it never polls on a short
-//! timer. Messages are single frames, requests and answers alike travel PUSH → PULL. The exception is
-//! ZeroMQ's own request and reply, spoken by those who ask for the nodes of a cluster: [`Asker`], and
-//! [`Sockets::answer`].
+//! timer. Messages are single frames, requests and answers alike travel PUSH → PULL. The exceptions are
+//! clients that are answered on their own connection (DEALER → ROUTER: [`Sockets::call`]), and ZeroMQ's own
+//! request and reply, spoken by those who ask for the nodes of a cluster: [`Asker`], and [`Sockets::answer`].
 //!
 //! ZeroMQ promises no delivery, so nothing here does: a message that cannot be delivered is dropped
 //! and counted ([`Drops`]).
 //!
-//! [`Client`] and [`Responder`] are the other side, for benchmarks and tests.
+//! [`Client`], [`CallingClient`] and [`Responder`] are the other side, for benchmarks and tests.
 
 mod answerer;
 mod asker;
+mod callers;
 mod client;
 mod inbox;
 mod outbox;
 mod wake;
 
+use std::fmt;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +27,9 @@ use std::time::Duration;
 pub use answerer::Answered;
 use answerer::Answerer;
 pub use asker::{AskError, Asker};
-pub use client::{Client, ClientContext, Responder};
+use callers::Callers;
+pub use callers::{Call, Caller};
+pub use client::{CallingClient, Client, ClientContext, Responder};
 pub use inbox::Inbox;
 pub use outbox::{Drops, Outbox, OutboxLimits, Ticket};
 pub use wake::Wake;
@@ -59,9 +63,32 @@ fn is_ipv6(endpoint: &str) -> bool {
     endpoint.contains('[')
 }
 
+/// Where an answer goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReplyTo {
+    /// To a socket that the client has bound.
+    Endpoint(String),
+    /// Back to where the request came from.
+    Caller(Caller),
+}
+
+impl fmt::Display for ReplyTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Endpoint(endpoint) => f.write_str(endpoint),
+            Self::Caller(caller) => caller.fmt(f),
+        }
+    }
+}
+
+/// The number of the socket of [`Sockets::call`], which is not counted with the others.
+pub const CALLS: usize = usize::MAX;
+
 /// All sockets of one thread.
 pub struct Sockets {
     context: zmq::Context,
+    limits: OutboxLimits,
+    callers: Option<Callers>,
     inboxes: Vec<Inbox>,
     answerers: Vec<Answerer>,
     outbox: Outbox,
@@ -72,9 +99,11 @@ impl Sockets {
     /// No sockets yet.
     pub fn new(limits: OutboxLimits) -> Result<Self, TransportError> {
         let context = zmq::Context::new();
-        let outbox = Outbox::new(context.clone(), limits);
+        let outbox = Outbox::new(context.clone(), limits.clone());
         Ok(Self {
             context,
+            limits,
+            callers: None,
             inboxes: Vec::new(),
             answerers: Vec::new(),
             outbox,
@@ -87,6 +116,57 @@ impl Sockets {
     pub fn bind(&mut self, endpoint: &str, message_bytes_max: usize) -> Result<(), TransportError> {
         self.inboxes.push(Inbox::bind(&self.context, endpoint, message_bytes_max)?);
         Ok(())
+    }
+
+    /// Binds the socket for those who are answered on their own connection.
+    pub fn bind_callers(
+        &mut self,
+        endpoint: &str,
+        message_bytes_max: usize,
+    ) -> Result<(), TransportError> {
+        let limits = self.limits.clone();
+        let callers = Callers::bind(&self.context, endpoint, message_bytes_max, limits)?;
+        self.callers = Some(callers);
+        Ok(())
+    }
+
+    /// The next request of those, if one is there.
+    pub fn call(&self) -> Option<Call> {
+        self.callers.as_ref()?.receive()
+    }
+
+    /// Sends an answer, or queues it where the client is slow, or drops it and counts.
+    pub fn reply(&mut self, to: &ReplyTo, bytes: Vec<u8>) {
+        match (to, &mut self.callers) {
+            (ReplyTo::Endpoint(endpoint), _) => self.outbox.send(endpoint, bytes),
+            (ReplyTo::Caller(caller), Some(callers)) => callers.send(caller, bytes),
+            (ReplyTo::Caller(_), None) => {}
+        }
+    }
+
+    /// As [`Outbox::tick`], for all that is on its way out.
+    pub fn tick(&mut self, elapsed: Duration) {
+        self.outbox.tick(elapsed);
+        if let Some(callers) = &mut self.callers {
+            callers.tick(elapsed);
+        }
+    }
+
+    /// As [`Outbox::next_tick`].
+    pub fn next_tick(&self) -> Option<Duration> {
+        let callers = self.callers.as_ref().and_then(Callers::next_tick);
+        self.outbox.next_tick().into_iter().chain(callers).min()
+    }
+
+    /// Bytes that wait for slow peers and clients.
+    pub fn queued_bytes(&self) -> usize {
+        self.outbox.queued_bytes() + self.callers.as_ref().map_or(0, Callers::queued_bytes)
+    }
+
+    /// Messages dropped so far.
+    pub fn drops(&self) -> Drops {
+        let callers = self.callers.as_ref().map(Callers::drops).unwrap_or_default();
+        self.outbox.drops() + callers
     }
 
     /// Binds one more socket for those who ask and wait.
@@ -122,20 +202,24 @@ impl Sockets {
     }
 
     /// Sleeps until there is something to do, at most `timeout`, and puts the numbers of the sockets that
-    /// can be read into `readable`. [`Outbox::tick`] wants to be called then.
+    /// can be read into `readable` ([`CALLS`] for the one of [`call`](Self::call)). [`Self::tick`] wants to be
+    /// called then.
     pub fn wait(&mut self, timeout: Option<Duration>, readable: &mut Vec<usize>) {
         readable.clear();
         let slow = self.outbox.backlogged();
-        let bound = self.inboxes.len() + self.answerers.len();
+        let callers = self.callers.iter();
+        let bound = self.inboxes.len() + self.answerers.len() + callers.len();
         let mut items = Vec::with_capacity(bound + 1 + slow.len());
         items.push(zmq::PollItem::from_fd(self.wake.as_raw_fd(), zmq::POLLIN));
         items.extend(self.inboxes.iter().map(Inbox::poll_descriptor));
         items.extend(self.answerers.iter().map(Answerer::poll_descriptor));
+        items.extend(callers.map(Callers::poll_descriptor));
         items.extend(slow.iter().map(|socket| socket.as_poll_item(zmq::POLLOUT)));
         // Rounded up: waking a moment before a deadline would only mean to sleep again.
         let millis = match timeout {
             _ if self.inboxes.iter().any(Inbox::may_have_more) => 0,
             _ if self.answerers.iter().any(Answerer::may_have_more) => 0,
+            _ if self.callers.as_ref().is_some_and(Callers::may_have_more) => 0,
             None => -1,
             Some(time) => time.as_micros().div_ceil(1000).min(60_000) as i64,
         };
@@ -150,6 +234,9 @@ impl Sockets {
                 .filter(|(_, (inbox, item))| inbox.may_have_more() || item.is_readable())
                 .map(|(number, _)| number),
         );
+        let mut calls = self.callers.iter().zip(rest.iter().take(bound).next_back());
+        let has_calls = calls.any(|(callers, item)| callers.may_have_more() || item.is_readable());
+        readable.extend(has_calls.then_some(CALLS));
         let some_can_take_more = rest.iter().skip(bound).any(|i| i.is_writable());
         drop(items);
         if waked {

@@ -78,6 +78,18 @@ pub struct Ticket {
     pub until: Duration,
 }
 
+impl std::ops::Add for Drops {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        Self {
+            full: self.full + more.full,
+            stalled: self.stalled + more.stalled,
+            unreachable: self.unreachable + more.unreachable,
+        }
+    }
+}
+
 struct Message {
     bytes: Vec<u8>,
     ticket: Option<Ticket>,

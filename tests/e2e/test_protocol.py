@@ -5,16 +5,31 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import pytest
 from aft._wire import aft_pb2 as aft
 from aft._wire import anna_pb2 as anna
 
 from daemon import Daemon, until
-from wire import ABORTED, COMMITTED, KINDS, RUNNING, Failed, Raw, lww, response, tag, value_of
+from wire import ABORTED, COMMITTED, KINDS, RUNNING, Calling, Failed, Raw, lww, response, tag, value_of
 
 MIB = 1 << 20
+
+#: How executors speak to the daemon.
+Speak: TypeAlias = type[Raw]
+
+
+@pytest.fixture(params=[Raw, Calling], ids=["addressed", "called"])
+def speak(request: pytest.FixtureRequest) -> Speak:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def raw(daemon: Daemon, speak: Speak) -> Iterator[Raw]:
+    with speak(daemon.ipc) as client:
+        yield client
 
 
 def test_a_transaction_from_start_to_commit(raw: Raw) -> None:
@@ -110,7 +125,7 @@ def test_what_was_committed_later_is_newer(raw: Raw) -> None:
 def test_a_get_is_answered_by_exactly_one_message(raw: Raw) -> None:
     raw.put({"k": b"v"})
     raw.get(["k", "missing", "k"])
-    assert not raw.pull["get"].poll(200)
+    assert not raw.answers("get").poll(200)
 
 
 def test_missing_keys_say_so_and_may_appear_later(raw: Raw) -> None:
@@ -121,9 +136,9 @@ def test_missing_keys_say_so_and_may_appear_later(raw: Raw) -> None:
     until(lambda: raw.get("later", tid) == {"later": b"now"})
 
 
-def test_asking_for_a_missing_key_stays_cheap(start: Callable[..., Daemon]) -> None:
+def test_asking_for_a_missing_key_stays_cheap(start: Callable[..., Daemon], speak: Speak) -> None:
     daemon = start()
-    with Raw(daemon.ipc) as raw:
+    with speak(daemon.ipc) as raw:
         tid = raw.start().id
         raw.get("later", tid)
         before, began = daemon.rss_bytes(), time.monotonic()
@@ -170,8 +185,10 @@ def test_a_key_seen_missing_excludes_the_commit_that_wrote_it(raw: Raw) -> None:
     assert raw.get("k", tid) == {"k": b"1"}
 
 
-def test_last_writer_wins_reads_the_newest_of_each_key(start: Callable[..., Daemon]) -> None:
-    with Raw(start("--storage", "memory", "--consistency", "lww").ipc) as raw:
+def test_last_writer_wins_reads_the_newest_of_each_key(
+    start: Callable[..., Daemon], speak: Speak
+) -> None:
+    with speak(start("--storage", "memory", "--consistency", "lww").ipc) as raw:
         raw.put({"k": b"1", "l": b"1"})
         tid = raw.start().id
         assert raw.get("k", tid) == {"k": b"1"}
@@ -179,9 +196,11 @@ def test_last_writer_wins_reads_the_newest_of_each_key(start: Callable[..., Daem
         assert raw.get("l", tid) == {"l": b"2"}
 
 
-def test_a_transaction_belongs_to_its_id_and_not_to_a_socket(daemon: Daemon, raw: Raw) -> None:
+def test_a_transaction_belongs_to_its_id_and_not_to_a_socket(
+    daemon: Daemon, raw: Raw, speak: Speak
+) -> None:
     tid = raw.start().id
-    with Raw(daemon.ipc) as other:
+    with speak(daemon.ipc) as other:
         other.put({"k": b"v"}, tid)
         assert raw.get("k", tid) == {"k": b"v"}
         assert other.commit(tid).status == COMMITTED
@@ -202,12 +221,12 @@ def test_asking_again_gives_the_same_answer(raw: Raw) -> None:
     assert raw.get("k") == {"k": b"v"}
 
 
-def test_asking_again_before_the_first_answer(start: Callable[..., Daemon]) -> None:
-    with Raw(start().ipc) as raw:
+def test_asking_again_before_the_first_answer(start: Callable[..., Daemon], speak: Speak) -> None:
+    with speak(start().ipc) as raw:
         tid = raw.start().id
         raw.put({"k": b"v"}, tid)
         for _ in range(5):
-            raw.push["commit"].send(raw.commit_request(tid))
+            raw.send("commit", raw.commit_request(tid))
         answers = [tag(raw.receive("commit")) for _ in range(5)]
         assert [(answer.id, answer.status) for answer in answers] == [(tid, COMMITTED)] * 5
 
@@ -256,14 +275,14 @@ def test_a_retry_gets_an_empty_buffer_and_fences_the_earlier_attempt(raw: Raw) -
     assert raw.start("order-1").status == COMMITTED, "it is not done twice"
 
 
-def test_a_race_of_retries_takes_effect_once(start: Callable[..., Daemon]) -> None:
+def test_a_race_of_retries_takes_effect_once(start: Callable[..., Daemon], speak: Speak) -> None:
     """As when a platform starts a function again that was only slow."""
     daemon = start()
     rivals = [f"rival{number}" for number in range(4)]
     ends: list[dict[str, int]] = [{} for _ in rivals]
 
     def deliver(rival: str, seen: dict[str, int]) -> None:
-        with Raw(daemon.ipc) as raw:
+        with speak(daemon.ipc) as raw:
             for number in range(30):
                 while (begun := raw.start(f"order-{number}")).status == RUNNING:
                     raw.put_response({f"{number}/{rival}": b"done"}, begun.id)
@@ -275,7 +294,7 @@ def test_a_race_of_retries_takes_effect_once(start: Callable[..., Daemon]) -> No
         thread.start()
     for thread in threads:
         thread.join()
-    with Raw(daemon.ipc) as raw:
+    with speak(daemon.ipc) as raw:
         for number in range(30):
             done = raw.get([f"{number}/{rival}" for rival in rivals])
             (end,) = {seen[f"{number}"] for seen in ends}
@@ -289,8 +308,8 @@ def test_a_late_commit_of_an_earlier_attempt_does_not_stop_the_retry(
         for number in range(100):
             first = raw.start(f"order-{number}").id
             raw.put({f"k{number}": b"first"}, first)
-            raw.push["start"].send(f"{raw.address('start')}~order-{number}".encode())
-            raw.push["commit"].send(raw.commit_request(first))
+            raw.send("start", raw.start_request(f"order-{number}"))
+            raw.send("commit", raw.commit_request(first))
             second, late = tag(raw.receive("start")), tag(raw.receive("commit"))
             assert second.status == (COMMITTED if late.status == COMMITTED else RUNNING)
             if second.status == RUNNING:
@@ -324,9 +343,9 @@ def test_an_id_older_than_the_retry_window_is_refused(raw: Raw) -> None:
     assert (answer.id, answer.error) == ("", anna.INVALID)
 
 
-def test_an_idle_transaction_is_forgotten(start: Callable[..., Daemon]) -> None:
+def test_an_idle_transaction_is_forgotten(start: Callable[..., Daemon], speak: Speak) -> None:
     daemon = start("--storage", "memory", "--txn-timeout", "0.3")
-    with Raw(daemon.ipc) as raw:
+    with speak(daemon.ipc) as raw:
         tid = raw.start().id
         raw.put({"k": b"v"}, tid)
         until(lambda: daemon.status()["node"]["transactions"] == 0)
@@ -337,8 +356,8 @@ def test_an_idle_transaction_is_forgotten(start: Callable[..., Daemon]) -> None:
         assert raw.get("k") == {"k": None}
 
 
-def test_a_transaction_in_use_is_not_idle(start: Callable[..., Daemon]) -> None:
-    with Raw(start("--storage", "memory", "--txn-timeout", "1").ipc) as raw:
+def test_a_transaction_in_use_is_not_idle(start: Callable[..., Daemon], speak: Speak) -> None:
+    with speak(start("--storage", "memory", "--txn-timeout", "1").ipc) as raw:
         tid, began = raw.start().id, time.monotonic()
         raw.put({"k": b"v"}, tid)
         while time.monotonic() < began + 2.5:
@@ -346,10 +365,10 @@ def test_a_transaction_in_use_is_not_idle(start: Callable[..., Daemon]) -> None:
         assert raw.commit(tid).status == COMMITTED
 
 
-def test_a_transaction_lives_only_so_long(start: Callable[..., Daemon]) -> None:
+def test_a_transaction_lives_only_so_long(start: Callable[..., Daemon], speak: Speak) -> None:
     limits = ["--txn-timeout", "0.4", "--txn-lifetime", "0.5", "--retry-window", "10"]
     daemon = start("--storage", "memory", *limits)
-    with Raw(daemon.ipc) as raw:
+    with speak(daemon.ipc) as raw:
         tid = raw.start().id
 
         def is_over() -> bool:
@@ -368,9 +387,11 @@ def test_requests_without_a_transaction_are_one_each(daemon: Daemon, raw: Raw) -
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_of_answer_goes_to_the_address_in_the_request(raw: Raw, kind: str) -> None:
+def test_each_kind_of_answer_goes_to_the_address_in_the_request(
+    raw: Raw, kind: str, speak: Speak
+) -> None:
     """Not to where the last one of its kind went."""
-    with Raw(raw.directory) as other:
+    with speak(raw.directory) as other:
         tid = other.start().id
         for client in (raw, other, raw):
             if kind == "start":

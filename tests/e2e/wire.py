@@ -28,6 +28,9 @@ class Raw:
         self.directory = directory
         self.context = zmq.Context()
         self.name = f"{os.getpid()}_{next(_numbers)}"
+        self.connect()
+
+    def connect(self) -> None:
         self.push = {kind: self._push(kind) for kind in KINDS}
         self.pull = {kind: self._pull(kind) for kind in KINDS}
 
@@ -52,12 +55,20 @@ class Raw:
         return f"ipc://{self.directory}/{kind}_{self.name}"
 
     def receive(self, kind: str, seconds: float = 12.0) -> bytes:
-        if not self.pull[kind].poll(int(seconds * 1000)):
+        socket = self.answers(kind)
+        if not socket.poll(int(seconds * 1000)):
             raise NoAnswer(kind)
-        return self.pull[kind].recv()
+        return socket.recv()
+
+    def answers(self, kind: str) -> zmq.Socket[bytes]:
+        """Where answers of this kind arrive."""
+        return self.pull[kind]
+
+    def send(self, kind: str, message: bytes) -> None:
+        self.push[kind].send(message)
 
     def call(self, kind: str, message: bytes, seconds: float = 12.0) -> bytes:
-        self.push[kind].send(message)
+        self.send(kind, message)
         return self.receive(kind, seconds)
 
     def start(self, base: str | None = None, *after: bytes) -> aft.TransactionTag:
@@ -138,6 +149,24 @@ class Raw:
         if tid is not None:
             request.tuples.add(key="TRANSACTION_ID", payload=tid.encode())
         return request
+
+
+class Calling(Raw):
+    """The same over one connection, by which the answers come back."""
+
+    def connect(self) -> None:
+        self.dealer: zmq.Socket[bytes] = self.context.socket(zmq.DEALER)
+        self.dealer.linger = 0
+        self.dealer.connect(f"ipc://{self.directory}/call")
+
+    def address(self, kind: str) -> str:
+        return ""
+
+    def send(self, kind: str, message: bytes) -> None:
+        self.dealer.send_multipart([kind.encode(), message])
+
+    def answers(self, kind: str) -> zmq.Socket[bytes]:
+        return self.dealer
 
 
 class Failed(Exception):

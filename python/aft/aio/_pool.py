@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import zmq
 
 from aft import _ipc
-from aft._ipc import IpcDir
-from aft._requests import Kind, Request
-from aft._sockets import GRACE_S, LOOK_S, Inlet, outlet, with_room
+from aft._ipc import CALL, IpcDir
+from aft._requests import Request
+from aft._sockets import LOOK_S, with_room
 from aft.aio import _wait
+from aft.aio._lines import Addressed, Call, Line, Outlets
 from aft.errors import InvalidRequest
 
 R = TypeVar("R")
@@ -31,66 +32,44 @@ class _Sockets:
         self._pid = os.getpid()
         self._directory = directory
         self._context: zmq.Context[Any] = with_room(zmq.Context())
-        self._outlets: dict[Kind, zmq.Socket[Any]] = {}
-        self._locks = {kind: asyncio.Lock() for kind in Kind}
-        self._idle: list[Inlet] = []
-        self._lent: set[Inlet] = set()
+        self._outlets = Outlets(self._context, directory)
+        self._idle: list[Line] = []
+        self._lent: set[Line] = set()
 
     def is_of_here(self) -> bool:
         """Whether they work in this loop and process."""
         return self._loop is asyncio.get_running_loop() and self._pid == os.getpid()
 
-    def take(self) -> Inlet:
-        """Lend a socket for one answer."""
-        while self._idle and not self._idle[-1].is_reachable():
+    def take(self, door: str) -> Line:
+        """Lend a line for one request."""
+        while self._idle and not self._idle[-1].leads_to(door):
             self._idle.pop().close()
-        inlet = self._idle.pop() if self._idle else Inlet(self._context, self._directory)
-        self._lent.add(inlet)
-        return inlet
+        line = self._idle.pop() if self._idle else self._new(door)
+        self._lent.add(line)
+        return line
 
-    def give_back(self, inlet: Inlet, is_usable: bool) -> None:
-        """Take a socket back, or close it."""
-        self._lent.discard(inlet)
+    def give_back(self, line: Line, is_usable: bool) -> None:
+        """Take a line back, or close it."""
+        self._lent.discard(line)
         if is_usable:
-            self._idle.append(inlet)
+            self._idle.append(line)
         else:
-            inlet.close()
-
-    async def send(self, request: Request[Any], reply_to: str, until: float) -> None:
-        """Hand a request over to libzmq, connected to the sidecar; or raise, and it was not sent."""
-        frame = request.encode(reply_to)
-        try:
-            async with self._locks[request.kind]:
-                socket = self._outlet(request.kind)
-                await self._send_when_connected(socket, frame, request, until)
-        except zmq.ZMQError as error:
-            raise _ipc.unreachable(f"the request cannot be sent: {error}", request.about) from error
+            line.close()
 
     def close(self) -> None:
         """Close all sockets. Does nothing to what a parent process owns."""
         if self._pid != os.getpid():
             return
-        for inlet in (*self._idle, *self._lent):
-            inlet.close()
+        for line in (*self._idle, *self._lent):
+            line.close()
         self._idle.clear()
-        for socket in self._outlets.values():
-            socket.close()
+        self._outlets.close()
         self._context.term()
 
-    async def _send_when_connected(
-        self, socket: zmq.Socket[Any], frame: bytes, request: Request[Any], until: float
-    ) -> None:
-        if await _wait.send(socket, frame, min(until, time.monotonic() + GRACE_S)):
-            return
-        why = self._directory.why_unreachable(request.kind)
-        if why is None and await _wait.send(socket, frame, until):
-            return
-        raise _ipc.unreachable(why or "the sidecar takes no requests", request.about)
-
-    def _outlet(self, kind: Kind) -> zmq.Socket[Any]:
-        if kind not in self._outlets:
-            self._outlets[kind] = outlet(self._context, self._directory, kind)
-        return self._outlets[kind]
+    def _new(self, door: str) -> Line:
+        if door == CALL:
+            return Call(self._context, self._directory)
+        return Addressed(self._context, self._directory, self._outlets)
 
 
 class AsyncPool:
@@ -106,20 +85,20 @@ class AsyncPool:
         sockets = self._current()
         async with sockets.turns:
             until = time.monotonic() + within_s
-            presence = self._directory.present(request.kind)
-            inlet = sockets.take()
+            door = self._directory.door(request.kind)
+            line = sockets.take(door.name)
             answer = None
             is_sent = False
             try:
-                await sockets.send(request, inlet.address, until)
+                await line.send(request, until)
                 is_sent = True
                 while answer is None and (now := time.monotonic()) < until:
-                    answer = await _receive(inlet, request, min(until, now + LOOK_S))
-                    if answer is None and self._directory.is_gone(request.kind, presence):
+                    answer = await _receive(line, request, min(until, now + LOOK_S))
+                    if answer is None and self._directory.is_gone(door):
                         raise _ipc.bereaved(request.about)
             finally:
                 # Given up or cancelled: a late answer must reach nobody.
-                sockets.give_back(inlet, is_usable=answer is not None or not is_sent)
+                sockets.give_back(line, is_usable=answer is not None or not is_sent)
         if answer is None:
             raise _ipc.unanswered(within_s, request.about)
         return answer
@@ -146,9 +125,9 @@ class AsyncPool:
         return self._sockets
 
 
-async def _receive(inlet: Inlet, request: Request[R], until: float) -> R | None:
+async def _receive(line: Line, request: Request[R], until: float) -> R | None:
     """Wait for the answer, and drop whatever else arrives."""
-    while (frame := await _wait.receive(inlet.socket, until)) is not None:
+    while (frame := await _wait.receive(line.socket, until)) is not None:
         answer = request.decode(frame)
         if answer is not None:
             return answer

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import zmq
@@ -26,11 +27,11 @@ async def receive(socket: zmq.Socket[Any], until: float) -> bytes | None:
             return message
 
 
-async def send(socket: zmq.Socket[Any], frame: bytes, until: float) -> bool:
+async def send(socket: zmq.Socket[Any], frames: Sequence[bytes], until: float) -> bool:
     """Hand a message to a connected peer; ``False`` if there is none in time."""
     while True:
         try:
-            socket.send(frame, zmq.NOBLOCK)
+            socket.send_multipart(frames, zmq.NOBLOCK)
         except zmq.Again:
             if not await _changed(socket, until):
                 return False

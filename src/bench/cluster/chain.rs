@@ -173,7 +173,7 @@ impl Run {
         options: &ClusterOptions,
         sockets: &[String],
     ) -> Result<Self, BenchError> {
-        let executors = <[Executor; 2]>::try_from(cluster.executors("chain")?);
+        let executors = <[Executor; 2]>::try_from(cluster.executors()?);
         let not_two = |_| BenchError::Answer("two nodes are needed".to_owned());
         let echo = Client::open(&ClientContext::default(), sockets, "tcp://127.0.0.1:*", ECHO_MAX)?;
         let answer_endpoint = echo.answer_endpoint().to_owned();

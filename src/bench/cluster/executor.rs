@@ -7,16 +7,16 @@ use bytes::Bytes;
 
 use crate::bench::BenchError;
 use crate::bench::messages::{self, Requests, request_id};
-use crate::frontend::ipc::Kind;
-use crate::transport::{Client, ClientContext};
+use crate::frontend::ipc::{CALL, Kind};
+use crate::transport::{CallingClient, ClientContext};
 use crate::wire::TransactionStatus;
 
 /// Longer than any deadline of the sidecar.
-const ANSWER_MAX: Duration = Duration::from_secs(15);
+pub(in crate::bench) const ANSWER_MAX: Duration = Duration::from_secs(15);
 
 /// A client of one node.
 pub(in crate::bench) struct Executor {
-    client: Client,
+    client: CallingClient,
     requests: Requests,
     asked: u64,
 }
@@ -25,23 +25,19 @@ pub(in crate::bench) struct Executor {
 pub(in crate::bench) type Refused = String;
 
 impl Executor {
-    /// `name` must differ from those of others in the directory.
-    pub(in crate::bench) fn open(dir: &Path, name: &str) -> Result<Self, BenchError> {
-        Self::open_in(&ClientContext::default(), dir, name)
+    /// Connects to the node whose sockets are in `dir`.
+    pub(in crate::bench) fn open(dir: &Path) -> Result<Self, BenchError> {
+        Self::open_in(&ClientContext::default(), dir)
     }
 
     /// The same, with the threads of a context that is shared.
     pub(in crate::bench) fn open_in(
         context: &ClientContext,
         dir: &Path,
-        name: &str,
     ) -> Result<Self, BenchError> {
-        let endpoint = |name: &str| format!("ipc://{}", dir.join(name).display());
-        let targets = Kind::ALL.map(|kind| endpoint(kind.name()));
-        let answers = endpoint(&format!("b-{name}"));
-        let client = Client::open(context, &targets, &answers, ANSWER_MAX)?;
-        let answer_endpoint = client.answer_endpoint().to_owned();
-        let requests = Requests { answer_endpoint, value: Bytes::new() };
+        let endpoint = format!("ipc://{}", dir.join(CALL).display());
+        let client = CallingClient::open(context, &endpoint, ANSWER_MAX)?;
+        let requests = Requests { answer_endpoint: String::new(), value: Bytes::new() };
         Ok(Self { client, requests, asked: 0 })
     }
 
@@ -104,7 +100,7 @@ impl Executor {
 
     fn call(&self, kind: Kind, request: Vec<u8>) -> Result<Bytes, Refused> {
         let silent = || format!("no answer to a {} in {ANSWER_MAX:?}", kind.name());
-        self.client.call(kind as usize, request).ok_or_else(silent)
+        self.client.call(kind.name(), request).ok_or_else(silent)
     }
 
     fn next_id(&mut self) -> String {

@@ -67,8 +67,8 @@ impl Cluster {
     }
 
     /// A client of each node.
-    pub(super) fn executors(&self, name: &str) -> Result<Vec<Executor>, BenchError> {
-        self.nodes.iter().map(|node| Executor::open(&node.server.ipc_dir, name)).collect()
+    pub(super) fn executors(&self) -> Result<Vec<Executor>, BenchError> {
+        self.nodes.iter().map(|node| Executor::open(&node.server.ipc_dir)).collect()
     }
 
     pub(super) fn end(self) {

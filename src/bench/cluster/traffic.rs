@@ -90,7 +90,7 @@ fn row(cluster: &Cluster, options: &ClusterOptions) -> Result<Row, BenchError> {
         std::thread::sleep(watched);
         Ok(())
     })?;
-    let executors = cluster.executors("commits")?;
+    let executors = cluster.executors()?;
     let (stop, commits) = (AtomicBool::new(false), AtomicU64::new(0));
     let (busy, counted) = std::thread::scope(|scope| {
         let (stop, commits) = (&stop, &commits);

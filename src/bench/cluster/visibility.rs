@@ -91,7 +91,7 @@ fn watch(
         stop_committing: AtomicBool::new(false),
         stop_reading: AtomicBool::new(false),
     };
-    let (committers, readers) = (cluster.executors("commits")?, cluster.executors("looks")?);
+    let (committers, readers) = (cluster.executors()?, cluster.executors()?);
     let panicked = || BenchError::Answer("a thread panicked".to_owned());
     std::thread::scope(|scope| {
         let shared = &shared;

@@ -83,8 +83,7 @@ impl<'a> Run<'a> {
 
     /// A client of a sidecar, with sockets of its own.
     pub fn executor(&self, server: &Server) -> Result<Executor, BenchError> {
-        let number = self.made.fetch_add(1, Ordering::Relaxed);
-        Executor::open_in(&self.context, &server.ipc_dir, &number.to_string())
+        Executor::open_in(&self.context, &server.ipc_dir)
     }
 
     /// A name that was not used before.

@@ -1,7 +1,7 @@
 //! Which reply addresses are accepted: sockets in the sidecar's own directory and nothing else, so
 //! that no client can make the daemon connect elsewhere.
 
-use super::{Directory, Kind};
+use super::{CALL, Directory, Kind};
 
 /// Why a reply address is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +18,22 @@ pub enum AddressError {
     /// One of the sidecar's own sockets.
     #[error("the reply address {0:?} is one of the sidecar's own sockets")]
     Own(String),
+    /// An answer goes where the request came from.
+    #[error(
+        "the reply address {0:?} is not asked for: requests to \"call\" are answered where they came from, so leave it empty"
+    )]
+    Unasked(String),
+}
+
+impl AddressError {
+    pub(super) fn unasked(address: &str) -> Self {
+        Self::Unasked(shown(address))
+    }
+}
+
+/// As much of an address as is worth telling.
+fn shown(address: &str) -> String {
+    address.chars().take(ADDRESS_BYTES_MAX).collect()
 }
 
 const ADDRESS_BYTES_MAX: usize = 128;
@@ -27,22 +43,21 @@ pub(super) fn check(address: &str, directory: &Directory) -> Result<String, Addr
     if address.is_empty() {
         return Err(AddressError::Missing);
     }
-    let shown = || address.chars().take(ADDRESS_BYTES_MAX).collect::<String>();
     if !address.starts_with("ipc://") {
-        return Err(AddressError::NotIpc(shown()));
+        return Err(AddressError::NotIpc(shown(address)));
     }
     let name = name_begins(address, directory).and_then(|begins| address.get(begins..));
-    let name = name.ok_or_else(|| AddressError::Outside(shown()))?;
+    let name = name.ok_or_else(|| AddressError::Outside(shown(address)))?;
     let is_plain_name = !name.is_empty()
         && name != "."
         && name != ".."
         && !name.contains(['/', '\0'])
         && address.len() <= ADDRESS_BYTES_MAX;
     if !is_plain_name {
-        return Err(AddressError::Outside(shown()));
+        return Err(AddressError::Outside(shown(address)));
     }
-    if Kind::ALL.iter().any(|kind| kind.name() == name) {
-        return Err(AddressError::Own(shown()));
+    if name == CALL || Kind::named(name.as_bytes()).is_some() {
+        return Err(AddressError::Own(shown(address)));
     }
     Ok(address.to_owned())
 }

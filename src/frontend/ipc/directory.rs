@@ -5,7 +5,7 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::Kind;
+use super::{CALL, Kind};
 
 const LOCK_FILE: &str = ".aft.lock";
 const MODE: u32 = 0o770;
@@ -74,7 +74,7 @@ impl Directory {
                 spellings.push(text);
             }
         }
-        let longest_name = Kind::ALL.iter().map(|kind| kind.name().len()).max().unwrap_or(0);
+        let longest_name = names().map(str::len).max().unwrap_or(0);
         if spellings.iter().any(|s| s.len() + 1 + longest_name > SOCKET_PATH_BYTES_MAX) {
             return Err(DirectoryError::TooLong(path.to_owned()));
         }
@@ -82,9 +82,9 @@ impl Directory {
         Ok(Self { spellings, path: absolute, _lock: lock })
     }
 
-    /// The endpoint of one of the six sockets.
-    pub fn endpoint(&self, kind: Kind) -> String {
-        format!("ipc://{}", self.path.join(kind.name()).display())
+    /// The endpoint of one of the sidecar's sockets.
+    pub fn endpoint(&self, name: &str) -> String {
+        format!("ipc://{}", self.path.join(name).display())
     }
 
     /// The names under which clients may know the directory, without a slash at the end.
@@ -93,8 +93,8 @@ impl Directory {
     }
 
     /// Lets the directory's group connect to a socket.
-    pub fn open_to_group(&self, kind: Kind) {
-        let socket = self.path.join(kind.name());
+    pub fn open_to_group(&self, name: &str) {
+        let socket = self.path.join(name);
         if let Err(error) = fs::set_permissions(&socket, Permissions::from_mode(MODE)) {
             tracing::warn!(socket = %socket.display(), %error, "cannot open the socket to its group");
         }
@@ -103,10 +103,15 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        for kind in Kind::ALL {
-            let _ = fs::remove_file(self.path.join(kind.name()));
+        for name in names() {
+            let _ = fs::remove_file(self.path.join(name));
         }
     }
+}
+
+/// The sidecar's own sockets.
+fn names() -> impl Iterator<Item = &'static str> {
+    Kind::ALL.into_iter().map(Kind::name).chain([CALL])
 }
 
 /// The lock belongs to the open file, so the kernel lets go of it when the process dies.

@@ -1,5 +1,6 @@
-//! ZeroMQ IPC sockets for executors on the same machine: six PULL sockets in one directory, one per
-//! kind of request. Each request names the socket on which it wants its answer.
+//! ZeroMQ IPC sockets for executors on the same machine, in one directory: six PULL sockets, one per kind of
+//! request, where each request names the socket on which it wants its answer; and `call`, for all kinds, where
+//! it is answered on the connection by which it came.
 
 mod address;
 mod answer;
@@ -11,13 +12,16 @@ mod token;
 use bytes::Bytes;
 
 use crate::node::{Answer, Event, Ticket};
-use crate::transport::{Sockets, TransportError};
+use crate::transport::{Call, Caller, ReplyTo, Sockets, TransportError};
 use crate::txn::Map;
 
 pub use address::AddressError;
 pub use directory::{Directory, DirectoryError};
 pub use request::BadRequest;
-use request::{Decoded, Pending};
+use request::{Decoded, Pending, Way};
+
+/// The name of the socket file for all kinds of request.
+pub const CALL: &str = "call";
 
 /// The kinds of request, in the order in which their sockets are bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,7 +45,12 @@ impl Kind {
     pub const ALL: [Self; 6] =
         [Self::Start, Self::Get, Self::Put, Self::Continue, Self::Commit, Self::Abort];
 
-    /// The name of its socket file.
+    /// The kind of this name.
+    pub fn named(name: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name().as_bytes() == name)
+    }
+
+    /// The name of its socket file, and its first frame on `call`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Start => "start",
@@ -69,7 +78,12 @@ pub enum Incoming {
     /// A request for the node.
     Event(Event),
     /// Bad input. It was answered if that was possible.
-    Bad(BadRequest),
+    Bad {
+        /// The name of its kind, or of the socket.
+        kind: &'static str,
+        /// What is wrong with it.
+        why: BadRequest,
+    },
 }
 
 /// A request that was answered: for counters.
@@ -90,7 +104,7 @@ pub struct Frontend {
 }
 
 impl Frontend {
-    /// Binds the six sockets in a directory that was locked for this process. `address` is how this
+    /// Binds the sockets in a directory that was locked for this process. `address` is how this
     /// node is called in answers.
     pub fn bind(
         directory: Directory,
@@ -100,7 +114,10 @@ impl Frontend {
     ) -> Result<Self, TransportError> {
         // What is a little too large should be told so, not cut off.
         let hard_limit = limits.message_bytes_max.saturating_mul(4);
-        for kind in Kind::ALL {
+        // First, so that clients which find any of the others find it, too.
+        sockets.bind_callers(&directory.endpoint(CALL), hard_limit)?;
+        directory.open_to_group(CALL);
+        for kind in Kind::ALL.map(Kind::name) {
             sockets.bind(&directory.endpoint(kind), hard_limit)?;
             directory.open_to_group(kind);
         }
@@ -115,7 +132,20 @@ impl Frontend {
         elapsed: std::time::Duration,
     ) -> Option<Incoming> {
         let message = sockets.inbox(kind as usize)?.receive()?;
-        Some(self.take(sockets, kind, message, elapsed))
+        Some(self.take(sockets, kind, message, None, elapsed))
+    }
+
+    /// Takes one message from the socket for all kinds, if there is one.
+    pub fn receive_call(
+        &mut self,
+        sockets: &mut Sockets,
+        elapsed: std::time::Duration,
+    ) -> Option<Incoming> {
+        let Call { caller, kind, request } = sockets.call()?;
+        Some(match Kind::named(&kind) {
+            Some(kind) => self.take(sockets, kind, request, Some(caller), elapsed),
+            None => Incoming::Bad { kind: CALL, why: BadRequest::kind(&kind) },
+        })
     }
 
     fn take(
@@ -123,9 +153,11 @@ impl Frontend {
         sockets: &mut Sockets,
         kind: Kind,
         message: Bytes,
+        caller: Option<Caller>,
         elapsed: std::time::Duration,
     ) -> Incoming {
-        match request::decode(kind, message, &self.directory, &self.limits) {
+        let way = caller.as_ref().map_or(Way::Named(&self.directory), Way::Back);
+        match request::decode(kind, message, way, &self.limits) {
             Decoded::Request(pending, make_event) => {
                 self.tickets += 1;
                 let ticket = Ticket(self.tickets);
@@ -135,9 +167,9 @@ impl Frontend {
             Decoded::Bad { why, reply_to } => {
                 if let Some(pending) = reply_to {
                     let bytes = answer::bad_request(&pending, &why, &self.address);
-                    sockets.outbox().send(&pending.endpoint, bytes);
+                    sockets.reply(&pending.reply_to, bytes);
                 }
-                Incoming::Bad(why)
+                Incoming::Bad { kind: kind.name(), why }
             }
         }
     }
@@ -152,13 +184,13 @@ impl Frontend {
     ) -> Option<Answered> {
         let (pending, kind, since) = self.waiting.remove(&ticket)?;
         let bytes = answer::encode(&pending, answer, &self.address, wall_ns);
-        sockets.outbox().send(&pending.endpoint, bytes);
+        sockets.reply(&pending.reply_to, bytes);
         Some(Answered { kind, since })
     }
 
     /// Where the answer to a request goes.
-    pub fn reply_address(&self, ticket: Ticket) -> Option<&str> {
-        self.waiting.get(&ticket).map(|(pending, _, _)| pending.endpoint.as_str())
+    pub fn reply_address(&self, ticket: Ticket) -> Option<&ReplyTo> {
+        self.waiting.get(&ticket).map(|(pending, _, _)| &pending.reply_to)
     }
 
     /// Requests that wait for their answer.

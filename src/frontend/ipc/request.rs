@@ -9,6 +9,7 @@ use super::{Directory, Kind, RequestLimits, scan, token};
 use crate::anna::lattice;
 use crate::node::{Address, Event, Ticket, Token};
 use crate::peer;
+use crate::transport::{Caller, ReplyTo};
 use crate::txn::{AttemptId, BaseId, IdError, Key};
 use crate::wire::anna::{AnnaError, KeyRequest, KeyTuple, LatticeType, LwwValue};
 use crate::wire::{CommitRequest, MetadataRequest};
@@ -16,9 +17,17 @@ use crate::wire::{CommitRequest, MetadataRequest};
 /// The key of the tuple that carries the transaction id.
 const TRANSACTION_ID: &str = "TRANSACTION_ID";
 
+/// Of a first frame that is none.
+const KIND_BYTES_SHOWN: usize = 32;
+
 /// Why a message is not served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadRequest {
+    /// It does not say what is asked.
+    #[error(
+        "{0:?} is no kind of request; the first of two frames should be start, get, put, continue, commit or abort"
+    )]
+    Kind(String),
     /// It cannot be decoded.
     #[error("the message is not a valid {0}: {1}")]
     Undecodable(&'static str, String),
@@ -52,9 +61,15 @@ pub enum BadRequest {
 }
 
 impl BadRequest {
+    pub(super) fn kind(frame: &[u8]) -> Self {
+        let shown = frame.get(..KIND_BYTES_SHOWN).unwrap_or(frame);
+        Self::Kind(String::from_utf8_lossy(shown).into_owned())
+    }
+
     /// A short name, for counters.
     pub fn label(&self) -> &'static str {
         match self {
+            Self::Kind(_) => "kind",
             Self::Undecodable(..) => "undecodable",
             Self::Address(_) => "reply_address",
             Self::Id(_) => "transaction_id",
@@ -69,10 +84,54 @@ impl BadRequest {
     }
 }
 
+/// How a request says where its answer goes.
+#[derive(Clone, Copy)]
+pub(super) enum Way<'a> {
+    /// It names a socket in this directory.
+    Named(&'a Directory),
+    /// Back to where it came from. It has no need to name anything, and must not.
+    Back(&'a Caller),
+}
+
+impl Way<'_> {
+    fn reply_to(self, address: &str) -> Result<ReplyTo, AddressError> {
+        match self {
+            Self::Named(directory) => address::check(address, directory).map(ReplyTo::Endpoint),
+            Self::Back(caller) if address.is_empty() => Ok(ReplyTo::Caller(caller.clone())),
+            Self::Back(_) => Err(AddressError::unasked(address)),
+        }
+    }
+
+    /// How to answer a request of which nothing is understood.
+    fn back(self, kind: Kind) -> Option<Pending> {
+        let Self::Back(caller) = self else { return None };
+        let asked = match kind {
+            Kind::Start => Asked::Start,
+            Kind::Continue => Asked::Continue,
+            Kind::Commit => Asked::Commit { id: String::new() },
+            Kind::Abort => Asked::Abort { id: String::new() },
+            Kind::Get | Kind::Put => Asked::Keys {
+                is_put: kind == Kind::Put,
+                request_id: String::new(),
+                slots: Vec::new(),
+            },
+        };
+        Some(Pending { reply_to: ReplyTo::Caller(caller.clone()), asked })
+    }
+
+    /// Where the name of the socket begins, in a text that begins with its address.
+    fn name_begins(self, text: &str) -> usize {
+        match self {
+            Self::Named(directory) => address::name_begins(text, directory).unwrap_or(0),
+            Self::Back(_) => 0,
+        }
+    }
+}
+
 /// How and where a request is answered.
 #[derive(Debug)]
 pub(super) struct Pending {
-    pub(super) endpoint: String,
+    pub(super) reply_to: ReplyTo,
     pub(super) asked: Asked,
 }
 
@@ -119,43 +178,41 @@ impl Refused {
     }
 }
 
-pub(super) fn decode(
-    kind: Kind,
-    message: Bytes,
-    directory: &Directory,
-    limits: &RequestLimits,
-) -> Decoded {
+pub(super) fn decode(kind: Kind, message: Bytes, way: Way<'_>, limits: &RequestLimits) -> Decoded {
     let decoded = match kind {
         _ if message.len() > limits.message_bytes_max => {
             let why = BadRequest::TooLarge(message.len(), limits.message_bytes_max);
-            Err(unreadable(kind, message, directory, why))
+            Err(unreadable(kind, message, way, why))
         }
-        Kind::Start => start(&message, directory),
-        Kind::Abort => abort(&message, directory),
-        Kind::Get | Kind::Put => keys(kind, message, directory, limits),
-        Kind::Commit => commit(message, directory),
-        Kind::Continue => continue_from(message, directory),
+        Kind::Start => start(&message, way),
+        Kind::Abort => abort(&message, way),
+        Kind::Get | Kind::Put => keys(kind, message, way, limits),
+        Kind::Commit => commit(message, way),
+        Kind::Continue => continue_from(message, way),
     };
     match decoded {
         Ok((pending, make_event)) => Decoded::Request(pending, make_event),
-        Err(Refused(why, reply_to)) => Decoded::Bad { why, reply_to },
+        Err(Refused(why, reply_to)) => {
+            let reply_to = reply_to.or_else(|| way.back(kind));
+            Decoded::Bad { why, reply_to }
+        }
     }
 }
 
 type Request = Result<(Pending, MakeEvent), Refused>;
 
 /// `<reply address>`, then `~<id>` if there is one, then `~<token>` for each commit that must be seen.
-fn start(message: &Bytes, directory: &Directory) -> Request {
+fn start(message: &Bytes, way: Way<'_>) -> Request {
     let text = utf8(message, "start request")?;
     // The directory's own name may hold a tilde; a socket's name may not.
-    let name_begins = address::name_begins(text, directory).unwrap_or(0);
+    let name_begins = way.name_begins(text);
     let tilde = text.get(name_begins..).and_then(|name| name.find('~'));
     let (address, id) = match tilde.and_then(|tilde| text.split_at_checked(name_begins + tilde)) {
         Some((address, rest)) => (address, rest.strip_prefix('~')),
         None => (text, None),
     };
-    let endpoint = address::check(address, directory).map_err(Refused::silent)?;
-    let pending = Pending { endpoint, asked: Asked::Start };
+    let reply_to = way.reply_to(address).map_err(Refused::silent)?;
+    let pending = Pending { reply_to, asked: Asked::Start };
     match start_parts(id) {
         Ok((id, after)) => {
             Ok((pending, Box::new(move |ticket| Event::Start { ticket, id, after })))
@@ -176,26 +233,26 @@ fn start_parts(rest: Option<&str>) -> Result<(Option<BaseId>, Vec<Token>), BadRe
 }
 
 /// `<id>~<reply address>`.
-fn abort(message: &Bytes, directory: &Directory) -> Request {
+fn abort(message: &Bytes, way: Way<'_>) -> Request {
     let text = utf8(message, "abort request")?;
     let Some((id, address)) = text.split_once('~') else {
         return Err(Refused::silent(AddressError::Missing));
     };
-    let endpoint = address::check(address, directory).map_err(Refused::silent)?;
-    let pending = Pending { endpoint, asked: Asked::Abort { id: id.to_owned() } };
+    let reply_to = way.reply_to(address).map_err(Refused::silent)?;
+    let pending = Pending { reply_to, asked: Asked::Abort { id: id.to_owned() } };
     match AttemptId::parse(id) {
         Ok(txn) => Ok((pending, Box::new(move |ticket| Event::Abort { ticket, txn }))),
         Err(why) => Err(Refused(why.into(), Some(pending))),
     }
 }
 
-fn commit(message: Bytes, directory: &Directory) -> Request {
+fn commit(message: Bytes, way: Way<'_>) -> Request {
     let request = CommitRequest::decode(message.clone()).map_err(|error| {
         let why = BadRequest::Undecodable("CommitRequest", error.to_string());
-        unreadable(Kind::Commit, message, directory, why)
+        unreadable(Kind::Commit, message, way, why)
     })?;
-    let endpoint = address::check(&request.response_address, directory).map_err(Refused::silent)?;
-    let pending = Pending { endpoint, asked: Asked::Commit { id: request.tid.clone() } };
+    let reply_to = way.reply_to(&request.response_address).map_err(Refused::silent)?;
+    let pending = Pending { reply_to, asked: Asked::Commit { id: request.tid.clone() } };
     match commit_parts(&request) {
         Ok((txn, addresses)) => {
             Ok((pending, Box::new(move |ticket| Event::Commit { ticket, txn, addresses })))
@@ -211,13 +268,13 @@ fn commit_parts(request: &CommitRequest) -> Result<(AttemptId, Vec<Address>), Ba
     Ok((txn, named.collect::<Result<_, BadRequest>>()?))
 }
 
-fn continue_from(message: Bytes, directory: &Directory) -> Request {
+fn continue_from(message: Bytes, way: Way<'_>) -> Request {
     let request = MetadataRequest::decode(message.clone()).map_err(|error| {
         let why = BadRequest::Undecodable("MetadataRequest", error.to_string());
-        unreadable(Kind::Continue, message, directory, why)
+        unreadable(Kind::Continue, message, way, why)
     })?;
-    let endpoint = address::check(&request.response_address, directory).map_err(Refused::silent)?;
-    let pending = Pending { endpoint, asked: Asked::Continue };
+    let reply_to = way.reply_to(&request.response_address).map_err(Refused::silent)?;
+    let pending = Pending { reply_to, asked: Asked::Continue };
     let parts = AttemptId::parse(&request.tid).map_err(BadRequest::from);
     match parts.and_then(|txn| Ok((txn, peer::normalize(&request.address)?))) {
         Ok((txn, upstream)) => {
@@ -228,18 +285,18 @@ fn continue_from(message: Bytes, directory: &Directory) -> Request {
     }
 }
 
-fn keys(kind: Kind, message: Bytes, directory: &Directory, limits: &RequestLimits) -> Request {
+fn keys(kind: Kind, message: Bytes, way: Way<'_>, limits: &RequestLimits) -> Request {
     let message_bytes = message.len();
     let request = KeyRequest::decode(message.clone()).map_err(|error| {
         let why = BadRequest::Undecodable("KeyRequest", error.to_string());
-        unreadable(kind, message, directory, why)
+        unreadable(kind, message, way, why)
     })?;
-    let endpoint = address::check(&request.response_address, directory).map_err(Refused::silent)?;
+    let reply_to = way.reply_to(&request.response_address).map_err(Refused::silent)?;
     let (ids, tuples): (Vec<_>, Vec<_>) =
         request.tuples.into_iter().partition(|tuple| tuple.key == TRANSACTION_ID);
     let is_put = kind == Kind::Put;
     let pending = |slots| Pending {
-        endpoint: endpoint.clone(),
+        reply_to: reply_to.clone(),
         asked: Asked::Keys { is_put, request_id: request.request_id.clone(), slots },
     };
     if tuples.len() > limits.keys_max {
@@ -392,7 +449,7 @@ fn utf8<'a>(message: &'a Bytes, what: &'static str) -> Result<&'a str, Refused> 
 }
 
 /// Finds out whom to tell about a message that cannot be served as a whole.
-fn unreadable(kind: Kind, message: Bytes, directory: &Directory, why: BadRequest) -> Refused {
+fn unreadable(kind: Kind, message: Bytes, way: Way<'_>, why: BadRequest) -> Refused {
     let fields = scan::fields(message);
     let id = || scan::text(&fields, 1);
     let (address_field, asked) = match kind {
@@ -405,8 +462,8 @@ fn unreadable(kind: Kind, message: Bytes, directory: &Directory, why: BadRequest
             (3, Asked::Keys { is_put, request_id, slots: readable_slots(&fields) })
         }
     };
-    match address::check(&scan::text(&fields, address_field), directory) {
-        Ok(endpoint) => Refused(why, Some(Pending { endpoint, asked })),
+    match way.reply_to(&scan::text(&fields, address_field)) {
+        Ok(reply_to) => Refused(why, Some(Pending { reply_to, asked })),
         Err(_) => Refused::silent(why),
     }
 }
