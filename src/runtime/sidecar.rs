@@ -126,17 +126,20 @@ pub fn run(settings: &Settings, given: Given) -> Result<(), SidecarError> {
         .enable_all()
         .build()
         .map_err(system("an asynchronous runtime"))?;
-    // The store's futures are polled by this thread and may use the runtime's timers and threads.
-    let entered = runtime.enter();
+    let near = runtime_of_store(settings.storage)?;
+    let store_runtime = near.as_ref().unwrap_or(&runtime);
+    // The store's futures are polled by this thread and may use that runtime's timers and threads.
+    let context = store_runtime.handle().clone();
+    let entered = context.enter();
 
     let directory = Directory::lock(&settings.ipc_dir)?;
     let refused = |source| SidecarError::Admin { address: settings.admin, source };
     let admin = runtime.block_on(admin::open(settings.admin, DEFAULT_ADMIN)).map_err(refused)?;
     let admin_address = admin.as_ref().map(|(_, address)| *address);
-    let store = runtime.block_on(open_store(settings))?;
+    let store = store_runtime.block_on(open_store(settings))?;
     let mut history = open_history(settings)?;
     let mut node = new_node(settings, &*store)?;
-    let loaded = runtime.block_on(load(&*store, &mut node, history.as_mut()))?;
+    let loaded = store_runtime.block_on(load(&*store, &mut node, history.as_mut()))?;
     let commits = loaded.commits;
 
     let limits = OutboxLimits { peers_max: settings.reply_sockets_max, ..OutboxLimits::default() };
@@ -180,7 +183,7 @@ pub fn run(settings: &Settings, given: Given) -> Result<(), SidecarError> {
         let each = (each > 0.0).then(|| Duration::from_secs_f64(each));
         // Once before anything is served: what the store forgets from now on is noticed. A failure is
         // told by the next round.
-        let _ = runtime.block_on(store.tend());
+        let _ = store_runtime.block_on(store.tend());
         shared::start(&runtime, &store, &handle, loaded.position, each);
     }
     drain_on_signal(&runtime, handle)?;
@@ -189,13 +192,23 @@ pub fn run(settings: &Settings, given: Given) -> Result<(), SidecarError> {
         runtime.spawn(reload::on_signal(hangup, given, settings.clone(), members));
     }
     announce(settings, admin_address, commits);
-    worker.run();
-    runtime.block_on(store.close());
+    let near = worker.run(near)?;
+    near.as_ref().unwrap_or(&runtime).block_on(store.close());
     // A question to a manager that does not answer is not waited for.
     drop(entered);
     runtime.shutdown_background();
     tracing::info!("ended");
     Ok(())
+}
+
+/// The runtime in which a store goes on whose part of the work is small: it has no threads, but goes on where
+/// requests are served, so that a value is there without any change of threads. Others have the runtime of all.
+fn runtime_of_store(storage: StorageKind) -> Result<Option<tokio::runtime::Runtime>, SidecarError> {
+    if storage != StorageKind::Redis {
+        return Ok(None);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map(Some).map_err(system("an asynchronous runtime"))
 }
 
 /// Keeps the worker told of the other nodes.

@@ -9,6 +9,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use crossbeam::queue::SegQueue;
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use super::clock::Clock;
@@ -19,7 +20,7 @@ use crate::frontend::ipc::{Frontend, Incoming, Kind};
 use crate::node::{Address, Effect, Event, Node, Now, Status};
 use crate::peer::{BadMessage, Peers};
 use crate::storage::Storage;
-use crate::transport::{CALLS, Sockets, Wake};
+use crate::transport::{CALLS, Sockets, TransportError, Wake};
 use crate::txn::{Commit, Key};
 
 /// Messages taken from one socket before the others are looked at again.
@@ -132,8 +133,11 @@ impl Worker {
         Handle { commands: self.commands.clone(), wake: self.wake.clone() }
     }
 
-    /// Serves until drained.
-    pub(super) fn run(mut self) {
+    /// Serves until drained. Lets the tasks of a runtime without threads go on meanwhile, and gives it back.
+    pub(super) fn run(mut self, near: Option<Runtime>) -> Result<Option<Runtime>, TransportError> {
+        if let Some(runtime) = near {
+            self.sockets.sleep_in(runtime)?;
+        }
         let mut readable = Vec::new();
         loop {
             // What was asked before the end is answered, so the end waits for a round without messages.
@@ -159,6 +163,7 @@ impl Worker {
             }
             self.tick();
         }
+        Ok(self.sockets.wake_up())
     }
 
     fn serve_socket(&mut self, kind: Kind) {

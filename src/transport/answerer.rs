@@ -87,6 +87,10 @@ impl Answerer {
         Some(if is_complete { envelope } else { Vec::new() })
     }
 
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.descriptor
+    }
+
     pub(super) fn may_have_more(&self) -> bool {
         !self.is_drained.get()
     }

@@ -15,12 +15,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::inbox;
-use super::{Drops, OutboxLimits, TransportError, failed};
+use super::{Drops, OutboxLimits, RETRY, TransportError, failed};
 
 /// How many answers libzmq may hold for a client, besides what is queued here.
 const HANDED_OVER_MAX: i32 = 64;
-/// How soon to see again whether a client takes its answers: libzmq does not tell of one of many.
-const RETRY: Duration = Duration::from_millis(5);
 /// How long the last answers of a process may take.
 const LAST_LINGER: Duration = Duration::from_secs(1);
 
@@ -194,7 +192,8 @@ impl Callers {
         }
     }
 
-    /// When [`tick`](Self::tick) should be called next, if nothing else happens.
+    /// When [`tick`](Self::tick) should be called next, if nothing else happens: libzmq does not tell that one of
+    /// many clients takes more.
     pub(super) fn next_tick(&self) -> Option<Duration> {
         (!self.slow.is_empty()).then(|| self.elapsed + RETRY)
     }
@@ -205,6 +204,10 @@ impl Callers {
 
     pub(super) fn queued_bytes(&self) -> usize {
         self.queued_bytes
+    }
+
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.descriptor
     }
 
     pub(super) fn may_have_more(&self) -> bool {

@@ -71,6 +71,10 @@ impl Inbox {
         self.receive()
     }
 
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.descriptor
+    }
+
     /// Whether there may be messages of which the descriptor says nothing.
     pub(super) fn may_have_more(&self) -> bool {
         !self.is_drained.get()

@@ -1,8 +1,8 @@
 //! Messages over ZeroMQ: the only place that knows the `zmq` crate.
 //!
 //! One thread owns all sockets. It sleeps in [`Sockets::wait`] until a message can be read, a client
-//! that was slow can take more, or another thread calls [`Wake::wake`]; it never polls on a short
-//! timer. Messages are single frames, requests and answers alike travel PUSH → PULL. The exceptions are
+//! that was slow can take more, or another thread calls [`Wake::wake`]; it does not poll on a short
+//! timer, unless a client is slow and libzmq would not tell when it no longer is. Messages are single frames, requests and answers alike travel PUSH → PULL. The exceptions are
 //! clients that are answered on their own connection (DEALER → ROUTER: [`Sockets::call`]), and ZeroMQ's own
 //! request and reply, spoken by those who ask for the nodes of a cluster: [`Asker`], and [`Sockets::answer`].
 //!
@@ -17,10 +17,11 @@ mod callers;
 mod client;
 mod inbox;
 mod outbox;
+mod sleeper;
 mod wake;
 
 use std::fmt;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub use callers::{Call, Caller};
 pub use client::{CallingClient, Client, ClientContext, Responder};
 pub use inbox::Inbox;
 pub use outbox::{Drops, Outbox, OutboxLimits, Ticket};
+use sleeper::Sleeper;
+use tokio::runtime::Runtime;
 pub use wake::Wake;
 
 /// Why sockets could not be set up.
@@ -81,11 +84,16 @@ impl fmt::Display for ReplyTo {
     }
 }
 
+/// How soon to see again whether a slow peer takes more, where nothing tells of it.
+const RETRY: Duration = Duration::from_millis(5);
+
 /// The number of the socket of [`Sockets::call`], which is not counted with the others.
 pub const CALLS: usize = usize::MAX;
 
 /// All sockets of one thread.
 pub struct Sockets {
+    // The first to be dropped: it looks at what the others own.
+    sleeper: Option<Sleeper>,
     context: zmq::Context,
     limits: OutboxLimits,
     callers: Option<Callers>,
@@ -101,6 +109,7 @@ impl Sockets {
         let context = zmq::Context::new();
         let outbox = Outbox::new(context.clone(), limits.clone());
         Ok(Self {
+            sleeper: None,
             context,
             limits,
             callers: None,
@@ -201,6 +210,26 @@ impl Sockets {
         self.wake.clone()
     }
 
+    /// Lets the tasks of a runtime without threads of its own go on while this thread sleeps in
+    /// [`wait`](Self::wait). To be called when all sockets are bound.
+    pub fn sleep_in(&mut self, runtime: Runtime) -> Result<(), TransportError> {
+        let mut sleeper = Sleeper::new(runtime);
+        let inboxes = self.inboxes.iter().map(Inbox::descriptor);
+        let answerers = self.answerers.iter().map(Answerer::descriptor);
+        let callers = self.callers.iter().map(Callers::descriptor);
+        let wake = [self.wake.as_raw_fd()];
+        let all: Vec<RawFd> =
+            wake.into_iter().chain(inboxes).chain(answerers).chain(callers).collect();
+        sleeper.watch(all)?;
+        self.sleeper = Some(sleeper);
+        Ok(())
+    }
+
+    /// Gives that runtime back, if there was one.
+    pub fn wake_up(&mut self) -> Option<Runtime> {
+        self.sleeper.take().map(Sleeper::into_runtime)
+    }
+
     /// Sleeps until there is something to do, at most `timeout`, and puts the numbers of the sockets that
     /// can be read into `readable` ([`CALLS`] for the one of [`call`](Self::call)). [`Self::tick`] wants to be
     /// called then.
@@ -215,11 +244,19 @@ impl Sockets {
         items.extend(self.answerers.iter().map(Answerer::poll_descriptor));
         items.extend(callers.map(Callers::poll_descriptor));
         items.extend(slow.iter().map(|socket| socket.as_poll_item(zmq::POLLOUT)));
+        let may_have_more = self.inboxes.iter().any(Inbox::may_have_more)
+            || self.answerers.iter().any(Answerer::may_have_more)
+            || self.callers.as_ref().is_some_and(Callers::may_have_more);
+        let mut timeout = if may_have_more { Some(Duration::ZERO) } else { timeout };
+        if let Some(sleeper) = &self.sleeper {
+            // The sleeper does not see when a slow peer can take more.
+            let at_most =
+                if slow.is_empty() { timeout } else { Some(RETRY.min(timeout.unwrap_or(RETRY))) };
+            sleeper.sleep(at_most, || zmq::poll(&mut items, 0).is_ok_and(|count| count > 0));
+            timeout = Some(Duration::ZERO);
+        }
         // Rounded up: waking a moment before a deadline would only mean to sleep again.
         let millis = match timeout {
-            _ if self.inboxes.iter().any(Inbox::may_have_more) => 0,
-            _ if self.answerers.iter().any(Answerer::may_have_more) => 0,
-            _ if self.callers.as_ref().is_some_and(Callers::may_have_more) => 0,
             None => -1,
             Some(time) => time.as_micros().div_ceil(1000).min(60_000) as i64,
         };
