@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import ClassVar
 
 from daemon import until
 
@@ -23,11 +25,20 @@ def _program() -> str:
     return found
 
 
-class Ministack:
-    """The server. It keeps what it holds when it is stopped and started again."""
+class Ministack(ABC):
+    """The server, and a store in it. It keeps what it holds when it is stopped and started again."""
+
+    title: ClassVar[str]
+    """How messages call the service."""
+    option: ClassVar[str]
+    """The option with the store's name."""
+    used: ClassVar[str]
+    """What /status counts when something is written."""
+    name: str
 
     def __init__(self, place: Path, external: str | None) -> None:
         self.place = place
+        self.is_ours = not external
         self.process: subprocess.Popen[bytes] | None = None
         if external:
             self.url = external
@@ -36,6 +47,16 @@ class Ministack:
             self.port = int(free.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
         self.start()
+
+    @property
+    @abstractmethod
+    def options_without_create(self) -> list[str]:
+        """What a sidecar is told to use this store, if it is there."""
+
+    @property
+    def options(self) -> list[str]:
+        """The same, and to make it."""
+        return [*self.options_without_create, "--create"]
 
     def start(self) -> None:
         self.place.mkdir(exist_ok=True)
