@@ -33,6 +33,7 @@ fn options(urls: &str) -> RedisOptions {
         replica_reads: false,
         original: false,
         instance: random(),
+        background: None,
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use super::clock::{self, Clock};
 use super::config::Settings;
 use crate::storage::redis::{Address, OpenError, RedisOptions, RedisStore, UrlError};
@@ -24,8 +26,11 @@ pub enum RedisError {
     Random(std::io::Error),
 }
 
-/// Opens the store, once it answers.
-pub(crate) async fn open(settings: &Settings) -> Result<RedisStore, RedisError> {
+/// Opens the store, once it answers. Large requests are sent from the runtime `background`.
+pub(crate) async fn open(
+    settings: &Settings,
+    background: &Handle,
+) -> Result<RedisStore, RedisError> {
     let options = RedisOptions {
         address: address(settings)?,
         prefix: settings.redis_prefix.clone(),
@@ -35,6 +40,7 @@ pub(crate) async fn open(settings: &Settings) -> Result<RedisStore, RedisError> 
         replica_reads: settings.redis_replica_reads,
         original: settings.redis_original,
         instance: clock::random_seed().map_err(RedisError::Random)?,
+        background: Some(background.clone()),
     };
     let clock = Clock::start();
     loop {

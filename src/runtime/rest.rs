@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use super::anna::{self, AnnaError};
 use super::config::{Settings, StorageKind};
 use super::sidecar::{SidecarError, open_store};
@@ -65,7 +67,7 @@ pub(super) fn with_store<T>(
             return Ok(work(&store).await);
         }
         check(settings)?;
-        let store = open_store(settings).await.map_err(told)?;
+        let store = open_store(settings, &Handle::current()).await.map_err(told)?;
         let done = work(&*store).await;
         store.close().await;
         Ok(done)
@@ -86,7 +88,7 @@ pub(crate) async fn open_shared(
             Ok(Arc::new(anna::open_to_read(settings.ip, name, &settings.anna_routing)?))
         }
         StorageKind::Memory | StorageKind::Embedded => Err(RestError::NotShared),
-        _ => Ok(open_store(settings).await?),
+        _ => Ok(open_store(settings, &Handle::current()).await?),
     }
 }
 

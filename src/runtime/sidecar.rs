@@ -136,7 +136,7 @@ pub fn run(settings: &Settings, given: Given) -> Result<(), SidecarError> {
     let refused = |source| SidecarError::Admin { address: settings.admin, source };
     let admin = runtime.block_on(admin::open(settings.admin, DEFAULT_ADMIN)).map_err(refused)?;
     let admin_address = admin.as_ref().map(|(_, address)| *address);
-    let store = store_runtime.block_on(open_store(settings))?;
+    let store = store_runtime.block_on(open_store(settings, runtime.handle()))?;
     let mut history = open_history(settings)?;
     let mut node = new_node(settings, &*store)?;
     let loaded = store_runtime.block_on(load(&*store, &mut node, history.as_mut()))?;
@@ -240,8 +240,11 @@ fn announce(settings: &Settings, admin: Option<SocketAddr>, commits: usize) {
     let _ = out.flush();
 }
 
-/// Opens the store as the settings say.
-pub(crate) async fn open_store(settings: &Settings) -> Result<Arc<dyn Storage>, SidecarError> {
+/// Opens the store as the settings say. What would hold up the present runtime goes on in `background`.
+pub(crate) async fn open_store(
+    settings: &Settings,
+    background: &tokio::runtime::Handle,
+) -> Result<Arc<dyn Storage>, SidecarError> {
     Ok(match settings.storage {
         StorageKind::Embedded => {
             Arc::new(EmbeddedStore::open(&settings.data_dir, EmbeddedOptions::default())?)
@@ -249,10 +252,10 @@ pub(crate) async fn open_store(settings: &Settings) -> Result<Arc<dyn Storage>, 
         StorageKind::Memory => Arc::new(MemoryStore::default()),
         StorageKind::Anna => Arc::new(anna::open(settings).await?),
         #[cfg(feature = "redis")]
-        StorageKind::Redis => Arc::new(redis::open(settings).await?),
+        StorageKind::Redis => Arc::new(redis::open(settings, background).await?),
         #[cfg(not(feature = "redis"))]
         StorageKind::Redis => {
-            let (storage, feature) = ("redis", "redis");
+            let (storage, feature, _) = ("redis", "redis", background);
             return Err(SidecarError::NotBuilt { storage, feature });
         }
         #[cfg(feature = "dynamodb")]

@@ -48,6 +48,7 @@ pub(super) async fn open(
         replica_reads: false,
         original: false,
         instance: 1,
+        background: None,
     });
     Ok(Ground {
         write: "MULTI/EXEC",

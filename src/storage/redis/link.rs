@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use redis::aio::ConnectionLike;
 use redis::{Cmd, Pipeline, Value};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -74,11 +75,17 @@ enum Request<'a> {
 }
 
 impl Link {
+    /// In the present runtime.
     pub fn open(way: Way) -> Self {
+        Self::open_in(&Handle::current(), way)
+    }
+
+    /// The connection goes on in this runtime, wherever it is used.
+    pub fn open_in(runtime: &Handle, way: Way) -> Self {
         let (sender, state) = watch::channel(State::Down("not connected yet".into()));
         let (broken, reports) = mpsc::unbounded_channel();
         let timeout = way.timeout;
-        let keeper = tokio::spawn(keep(way, sender, reports));
+        let keeper = runtime.spawn(keep(way, sender, reports));
         Self { state, broken, timeout, keeper }
     }
 

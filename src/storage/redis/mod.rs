@@ -86,6 +86,8 @@ pub struct RedisOptions {
     pub original: bool,
     /// Tells this process from others, in this life.
     pub instance: u64,
+    /// Where large requests are sent from, if that is not to hold up the present runtime.
+    pub background: Option<tokio::runtime::Handle>,
 }
 
 /// See the [module's page](self).
@@ -113,7 +115,7 @@ impl RedisStore {
         };
         let replicas = Replicas { count: options.wait, within: options.wait_within };
         let replicas = (options.wait > 0).then_some(replicas);
-        let server = Server::open(way, replicas).await.map_err(failed)?;
+        let server = Server::open(way, replicas, options.background).await.map_err(failed)?;
         let foreign =
             |name: String, why| OpenError::Foreign { address: address.to_string(), name, why };
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRoutingInfo};
 use redis::{Cmd, FromRedisValue, Pipeline, Value};
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::address::{Connection, Topology};
@@ -41,7 +42,12 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub async fn open(way: Way, replicas: Option<Replicas>) -> Result<Self, Fault> {
+    /// Large requests are sent from the runtime `background`, or else from the present one.
+    pub async fn open(
+        way: Way,
+        replicas: Option<Replicas>,
+        background: Option<Handle>,
+    ) -> Result<Self, Fault> {
         let main = Way { from_replicas: false, ..way.clone() };
         let link = || Link::open(main.clone());
         let writes = match (replicas, way.topology) {
@@ -57,7 +63,7 @@ impl Server {
             scripts,
             writes: (0..writes).map(|_| link()).collect(),
             next: AtomicUsize::new(0),
-            bulk: link(),
+            bulk: Link::open_in(&background.unwrap_or_else(Handle::current), main),
             reads,
             replica_reads: way.from_replicas.then(|| Link::open(way)),
         })
