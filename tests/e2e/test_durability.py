@@ -132,6 +132,23 @@ def check_asking_again(raw: Raw, seen: dict[str, Try]) -> None:
         assert is_there(raw, name) == there
 
 
+def journals(daemon: Daemon) -> dict[str, bytes]:
+    """What they hold; they end with zeros that were allocated in advance."""
+    return {path.name: path.read_bytes().rstrip(b"\0") for path in daemon.data.rglob("*.jnl")}
+
+
+def test_a_sidecar_that_ends_leaves_nothing_to_be_read_again(start: Callable[..., Daemon]) -> None:
+    for round_number in range(3):
+        daemon = start()
+        with Raw(daemon.ipc) as raw:
+            expected = {f"k{earlier}": b"v" * 1000 for earlier in range(round_number)}
+            assert raw.get(list(expected)) == expected
+            raw.put({f"k{round_number}": b"v" * 1000})
+        assert any(journals(daemon).values())
+        assert daemon.terminate() == 0
+        assert set(journals(daemon).values()) == {b""}
+
+
 def test_a_commit_is_known_after_a_restart(start: Callable[..., Daemon]) -> None:
     daemon = start()
     with Raw(daemon.ipc) as raw:

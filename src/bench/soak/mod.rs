@@ -37,7 +37,7 @@ const SWEEP_SECONDS: &str = "5";
 ///
 /// Then, in turns: throughput with garbage collected and with --collect-garbage false. Then: the time from
 /// the start of a process until it is ready, on a store in which each key was written once, and on the same
-/// store after --restart-after transactions.
+/// store after --restart-after transactions; both after the process before was ended, and after it was killed.
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct SoakOptions {
     /// How many keys there are

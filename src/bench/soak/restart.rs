@@ -22,9 +22,17 @@ const WRITERS: usize = 32;
 const TRIES: usize = 3;
 const LOOK_EACH: Duration = Duration::from_millis(100);
 
-/// Two restarts.
+/// Restarts after few transactions and after many, of a process that had ended as it should and of one
+/// that had been killed.
 #[derive(Debug, Serialize)]
 pub struct Restarts {
+    ended: Pair,
+    killed: Pair,
+}
+
+/// Restarts of the same store after few transactions and after many.
+#[derive(Debug, Serialize)]
+pub struct Pair {
     first: Restart,
     second: Restart,
     ratio: f64,
@@ -45,21 +53,35 @@ pub struct Restart {
 impl Restarts {
     pub(super) fn measure(soak: &Soak<'_>) -> Result<Self, BenchError> {
         let keys = soak.options.keys as u64;
-        let first = Restart::measure(soak, keys, 0)?;
-        let second = Restart::measure(soak, soak.options.restart_after, first.transactions)?;
-        let ratio = second.seconds / first.seconds.max(1e-9);
-        let cpu_ratio = second.cpu_seconds / first.cpu_seconds.max(1e-9);
-        Ok(Self { first, second, ratio, cpu_ratio })
+        let (killed, ended) = Restart::measure(soak, keys, 0)?;
+        let after = soak.options.restart_after;
+        let (killed_later, ended_later) = Restart::measure(soak, after, killed.transactions)?;
+        Ok(Self { ended: Pair::new(ended, ended_later), killed: Pair::new(killed, killed_later) })
     }
 
     pub(super) fn render(&self) -> String {
         let mut table =
             Table::new(&["restart after", "until ready", "ratio", "CPU time", "ratio", "disk"]);
+        for (pair, how) in [(&self.ended, ""), (&self.killed, ", killed")] {
+            pair.add_to(&mut table, how);
+        }
+        table.render()
+    }
+}
+
+impl Pair {
+    fn new(first: Restart, second: Restart) -> Self {
+        let ratio = second.seconds / first.seconds.max(1e-9);
+        let cpu_ratio = second.cpu_seconds / first.cpu_seconds.max(1e-9);
+        Self { first, second, ratio, cpu_ratio }
+    }
+
+    fn add_to(&self, table: &mut Table, how: &str) {
         for (restart, ratio, cpu_ratio) in
             [(&self.first, 1.0, 1.0), (&self.second, self.ratio, self.cpu_ratio)]
         {
             table.row(vec![
-                format!("{} transactions", restart.transactions),
+                format!("{} transactions{how}", restart.transactions),
                 format!("{:.3} s", restart.seconds),
                 times(ratio),
                 format!("{:.3} s", restart.cpu_seconds),
@@ -67,13 +89,17 @@ impl Restarts {
                 format!("{:.1} MiB", restart.disk_bytes as f64 / f64::from(1 << 20)),
             ]);
         }
-        table.render()
     }
 }
 
 impl Restart {
-    /// Writes until there were so many transactions, `before` of them already, and starts again.
-    fn measure(soak: &Soak<'_>, transactions: u64, before: u64) -> Result<Self, BenchError> {
+    /// Writes until there were so many transactions, `before` of them already, and starts again: first
+    /// after the process was killed, then after it has ended as it should.
+    fn measure(
+        soak: &Soak<'_>,
+        transactions: u64,
+        before: u64,
+    ) -> Result<(Self, Self), BenchError> {
         let sidecar = soak.sidecar(NAME)?;
         let wanted = transactions.saturating_sub(before);
         let client = load_on(&soak.family, &sidecar, &soak.work(Plan::Put, WRITERS, SECONDS_MAX))?;
@@ -87,11 +113,19 @@ impl Restart {
         }
         progress.finish_and_clear();
         drop(client);
-        sidecar.process.end();
+        // Kills it.
+        drop(sidecar);
+        let killed = Self::of_copies(soak, before + done)?;
+        soak.sidecar(NAME)?.process.end();
+        Ok((killed, Self::of_copies(soak, before + done)?))
+    }
+
+    /// Starts with copies of the store as it was left.
+    fn of_copies(soak: &Soak<'_>, transactions: u64) -> Result<Self, BenchError> {
         let left = soak.store(NAME);
         let (mut took, mut cpu) = (Vec::new(), Vec::new());
         for _ in 0..TRIES {
-            // The first start writes what was in the journal to data files. Each is to find it there.
+            // The first start would leave another store behind. Each is to find the same.
             let copied = soak.store(COPY);
             copy(&left, &copied).map_err(system("copy the store"))?;
             let began = Instant::now();
@@ -102,7 +136,7 @@ impl Restart {
             fs::remove_dir_all(&copied).map_err(system("remove a copy of the store"))?;
         }
         Ok(Self {
-            transactions: before + done,
+            transactions,
             seconds: median(took.into_iter()),
             cpu_seconds: median(cpu.into_iter()),
             disk_bytes: disk_bytes(&left),

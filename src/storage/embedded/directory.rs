@@ -144,7 +144,8 @@ fn write_synced(path: &Path, content: &[u8]) -> Result<(), OpenError> {
     write().map_err(at(path))
 }
 
-fn sync(directory: &Path) -> Result<(), OpenError> {
+/// Makes it durable what is in a directory, and what is not any more.
+pub(super) fn sync(directory: &Path) -> Result<(), OpenError> {
     let sync = || File::open(directory)?.sync_all();
     sync().map_err(at(directory))
 }

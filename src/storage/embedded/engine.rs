@@ -18,7 +18,7 @@ use std::io::ErrorKind;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fjall::config::CompressionPolicy;
@@ -336,10 +336,23 @@ impl Engine {
     /// Writes everything that only the journal holds into data files. After a failed sync the journal
     /// may hold less on the disk than it shows when it is read.
     pub fn flush(&self) -> Result<(), WriteError> {
+        self.begin_flush()?;
+        self.wait_while(|keyspace| keyspace.sealed_memtable_count() > 0)
+    }
+
+    /// As [`flush`](Self::flush), but gives up when it takes too long. Says whether all was written.
+    pub fn flush_within(&self, limit: Duration) -> Result<bool, WriteError> {
+        let until = Instant::now() + limit;
+        self.begin_flush()?;
+        self.wait_while(|keyspace| keyspace.sealed_memtable_count() > 0 && Instant::now() < until)?;
+        Ok(self.keyspaces().iter().all(|keyspace| keyspace.sealed_memtable_count() == 0))
+    }
+
+    fn begin_flush(&self) -> Result<(), WriteError> {
         for keyspace in self.keyspaces() {
             keyspace.rotate_memtable().map_err(write_error)?;
         }
-        self.wait_while(|keyspace| keyspace.sealed_memtable_count() > 0)
+        Ok(())
     }
 
     fn wait_while(&self, busy: impl Fn(&Keyspace) -> bool) -> Result<(), WriteError> {

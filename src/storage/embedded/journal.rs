@@ -17,6 +17,10 @@
 //! ```
 //!
 //! The first item of each batch is ours, a [`Header`]: it numbers the batches.
+//!
+//! When the store is closed, all that its journal holds is written to data files, and the journal is
+//! emptied (fjall would read it and find everything there already). An empty journal has no last batch;
+//! that the data files tell of the one that was acknowledged is looked at once fjall has opened them.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
@@ -26,12 +30,14 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::OpenError;
-use super::directory::at;
+use super::directory::{self, at};
 
 const TRAILER: &[u8; 4] = b"FJL\x03";
 const START: u8 = 1;
 const ITEM: u8 = 2;
 const END: u8 = 3;
+/// As much as is read at once, as journals mostly end with much more of them.
+const ZEROS: [u8; 1 << 14] = [0; 1 << 14];
 /// How far the engine's own counter may run ahead between a batch's header and its start.
 const ENGINE_SEQUENCE_SLACK: u64 = 1 << 16;
 
@@ -124,14 +130,29 @@ fn cut(
         Some(torn) => {
             let path = journal.display();
             tracing::info!(%path, offset, torn, "cutting off a batch that was never acknowledged");
-            let cut = || {
-                let file = File::options().write(true).open(journal)?;
-                file.set_len(offset)?;
-                file.sync_all()
-            };
-            cut().map_err(at(journal))
+            cut_at(journal, offset)
         }
     }
+}
+
+fn cut_at(journal: &Path, offset: u64) -> Result<(), OpenError> {
+    let cut = || {
+        let file = File::options().write(true).open(journal)?;
+        file.set_len(offset)?;
+        file.sync_all()
+    };
+    cut().map_err(at(journal))
+}
+
+/// Empties the journal of a closed engine, when data files have all that it holds.
+pub(super) fn clear(db: &Path) -> Result<(), OpenError> {
+    // fjall has removed the others, unless it still wants them.
+    let [journal] = &list(db)?[..] else {
+        return Ok(());
+    };
+    // Were an older journal there again after a power failure, it would seem to be the last.
+    directory::sync(db)?;
+    cut_at(journal, 0)
 }
 
 /// The journals, oldest first.
@@ -285,7 +306,7 @@ impl Reader {
     }
 
     fn skip(&mut self, mut bytes: u64, mut show: impl FnMut(&[u8])) -> io::Result<()> {
-        let mut buffer = [0; 1 << 14];
+        let mut buffer = ZEROS;
         while bytes > 0 {
             let part = bytes.min(buffer.len() as u64);
             let part = &mut buffer[..part as usize];
@@ -306,7 +327,7 @@ impl Reader {
         let end = self.offset + self.left;
         self.file.seek(SeekFrom::Start(offset))?;
         let mut zeros = true;
-        self.skip(end - offset, |part| zeros &= part.iter().all(|&b| b == 0))?;
+        self.skip(end - offset, |part| zeros &= *part == ZEROS[..part.len()])?;
         Ok(zeros)
     }
 }

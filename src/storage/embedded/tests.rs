@@ -1,7 +1,9 @@
 //! Damaged and torn files: a store either says so or is right.
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -33,7 +35,7 @@ fn open(path: &Path) -> Result<EmbeddedStore, OpenError> {
     EmbeddedStore::open(path, EmbeddedOptions::default())
 }
 
-fn commit(path: &Path, batches: std::ops::Range<usize>) {
+fn commit(path: &Path, batches: Range<usize>) {
     let store = open(path).unwrap();
     for n in batches {
         let outcome = block_on(store.commit(batch(n))).unwrap();
@@ -41,19 +43,35 @@ fn commit(path: &Path, batches: std::ops::Range<usize>) {
     }
 }
 
-/// A closed store whose first commits are in data files, and the others in the journal.
+/// Commits, and leaves what a killed process leaves: all of it is in the journal, and stays there.
+fn commit_and_die(path: &Path, batches: Range<usize>) {
+    commit_all_and_die(path, batches.map(batch).collect());
+}
+
+fn commit_all_and_die(path: &Path, batches: Vec<CommitBatch>) {
+    let engine = Slot::default();
+    let options = EmbeddedOptions::default();
+    let (mut writer, submit) = Writer::open(path, options, engine.clone()).unwrap();
+    let thread = std::thread::spawn(move || {
+        writer.serve_all();
+        writer
+    });
+    for batch in batches {
+        let answer = submit.submit(Request::Decide(Proposal::Commit(batch)), 0).unwrap();
+        let answer = block_on(answer).unwrap();
+        assert!(matches!(answer, Ok(Done::Decided(Outcome::Committed(_)))));
+    }
+    drop(submit);
+    // It keeps the directory locked.
+    let _writer = thread.join().unwrap();
+    engine.close();
+}
+
+/// The store of a killed process, whose first commits are in data files, and the others in the journal.
 fn store() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     commit(dir.path(), 0..FLUSHED);
-    let engine = Slot::default();
-    let options = EmbeddedOptions::default();
-    let (writer, submit) = Writer::open(dir.path(), options, engine.clone()).unwrap();
-    engine.get().unwrap().flush().unwrap();
-    drop(submit);
-    writer.run();
-    commit(dir.path(), FLUSHED..COMMITS);
-    // Cuts off what was allocated in advance, so that the journal is small.
-    drop(open(dir.path()).unwrap());
+    commit_and_die(dir.path(), FLUSHED..COMMITS);
     dir
 }
 
@@ -174,11 +192,21 @@ fn positions(length: usize, between: usize) -> Vec<usize> {
         .collect()
 }
 
+/// Whether it is a list of files that does not count any more. Those are removed by and by.
+fn is_old_manifest(path: &Path) -> bool {
+    let name = path.file_name().unwrap().to_string_lossy();
+    let Some(number) = name.strip_prefix('v').and_then(|number| number.parse::<u64>().ok()) else {
+        return false;
+    };
+    let current = fs::read(path.with_file_name("current")).unwrap();
+    current[..8] != number.to_le_bytes()
+}
+
 fn damage_everywhere(is_tried: impl Fn(&Path) -> bool, between: usize) {
     let original = store();
     for path in files(original.path()) {
         let file = path.strip_prefix(original.path()).unwrap();
-        if !is_tried(file) {
+        if !is_tried(file) || is_old_manifest(&path) {
             continue;
         }
         let length = fs::metadata(&path).unwrap().len() as usize;
@@ -221,7 +249,7 @@ fn with_unacknowledged_batch() -> (TempDir, PathBuf, u64) {
     let mark = dir.path().join("acknowledged");
     let before = fs::read(&mark).unwrap();
     let begin = fs::metadata(journal(dir.path())).unwrap().len();
-    commit(dir.path(), COMMITS..COMMITS + 1);
+    commit_and_die(dir.path(), COMMITS..COMMITS + 1);
     fs::write(mark, before).unwrap();
     let journal = journal(dir.path());
     (dir, journal, begin)
@@ -287,12 +315,12 @@ fn a_value_that_looks_like_a_batch_is_a_value() {
     let (dir, journal, begin) = with_unacknowledged_batch();
     let copied = fs::read(&journal).unwrap().split_off(begin as usize);
     let dir2 = tempfile::tempdir().unwrap();
-    commit(dir2.path(), 0..3);
-    let store = open(dir2.path()).unwrap();
+    commit(dir2.path(), 0..2);
+    commit_and_die(dir2.path(), 2..3);
     let mut tricky = batch(3);
     tricky.values[0] = copied.into();
-    block_on(store.commit(tricky)).unwrap();
-    drop((store, dir));
+    commit_all_and_die(dir2.path(), vec![tricky]);
+    drop(dir);
     // The last batch is torn, behind a value that holds a whole batch of another store.
     let mark = dir2.path().join("acknowledged");
     fs::remove_file(mark).unwrap();
@@ -308,8 +336,49 @@ fn an_older_journal_is_refused() {
     let dir = store();
     let journal = journal(dir.path());
     let before = fs::read(&journal).unwrap();
-    commit(dir.path(), COMMITS..COMMITS + 3);
+    commit_and_die(dir.path(), COMMITS..COMMITS + 3);
     fs::write(&journal, before).unwrap();
+    let error = open(dir.path()).err().expect("refused");
+    assert!(error.to_string().contains("was acknowledged"), "{error}");
+}
+
+#[test]
+fn a_closed_store_has_nothing_in_its_journal() {
+    let dir = store();
+    let used = fs::read(journal(dir.path())).unwrap();
+    assert!(used.iter().any(|&byte| byte != 0), "a killed one has");
+    drop(open(dir.path()).unwrap());
+    assert_eq!(fs::metadata(journal(dir.path())).unwrap().len(), 0);
+    // Numbers go on, though no journal tells of them.
+    commit(dir.path(), COMMITS..COMMITS + 2);
+    assert_eq!(fs::metadata(journal(dir.path())).unwrap().len(), 0);
+    commit_and_die(dir.path(), COMMITS + 2..COMMITS + 3);
+    assert!(is_right(&open(dir.path()).unwrap(), COMMITS + 3));
+}
+
+#[test]
+fn what_a_killed_close_leaves_is_whole() {
+    let original = store();
+    let engine = Slot::default();
+    let options = EmbeddedOptions::default();
+    let (writer, submit) = Writer::open(original.path(), options, engine.clone()).unwrap();
+    assert!(engine.get().unwrap().flush_within(Duration::from_secs(60)).unwrap());
+    engine.close();
+    drop((writer, submit));
+    let used = fs::read(journal(original.path())).unwrap();
+    assert!(used.iter().any(|&byte| byte != 0), "it was not emptied yet");
+    assert!(is_right(&open(original.path()).unwrap(), COMMITS));
+}
+
+/// The journal is emptied last; then data files have to have all that was acknowledged.
+#[test]
+fn older_data_files_are_refused_when_the_journal_is_empty() {
+    let (dir, older) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    commit(dir.path(), 0..FLUSHED);
+    copy(dir.path(), older.path());
+    commit(dir.path(), FLUSHED..COMMITS);
+    fs::remove_dir_all(dir.path().join("db")).unwrap();
+    copy(&older.path().join("db"), &dir.path().join("db"));
     let error = open(dir.path()).err().expect("refused");
     assert!(error.to_string().contains("was acknowledged"), "{error}");
 }

@@ -36,6 +36,9 @@ const BATCH_BYTES_MAX: u64 = 32 << 20;
 const OVERHEAD_BYTES: u64 = 512;
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+/// Who ends a process kills it soon if it does not end. What is not written by then is read from the
+/// journal at the next start.
+const FLUSH_AT_END_MAX: Duration = Duration::from_secs(2);
 
 type Answer = Result<Done, StorageError>;
 
@@ -197,6 +200,11 @@ impl Writer {
 
     /// Serves until nobody can ask any more.
     pub fn run(mut self) {
+        self.serve_all();
+        self.end();
+    }
+
+    pub(super) fn serve_all(&mut self) {
         loop {
             let first = if self.engine.get().is_some() {
                 self.queue.recv().map_err(RecvTimeoutError::from)
@@ -211,11 +219,33 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => {
                     let _ = self.engine_or_retry();
                 }
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+
+    /// Closes the store so that the next start has nothing to read from the journal. The journal is
+    /// emptied when all else is done: a process that is killed on the way has lost nothing.
+    fn end(&mut self) {
+        let is_flushed = self.flush_at_end();
         self.engine.close();
         self.mark.sync();
+        if is_flushed && let Err(error) = journal::clear(&self.directory.db()) {
+            tracing::warn!(%error, "the next start reads the journal again");
+        }
+    }
+
+    fn flush_at_end(&self) -> bool {
+        let Some(engine) = self.engine.get() else {
+            return false;
+        };
+        match engine.flush_within(FLUSH_AT_END_MAX) {
+            Ok(is_flushed) => is_flushed,
+            Err(error) => {
+                tracing::warn!(%error, "the next start reads what could not be written to data files");
+                false
+            }
+        }
     }
 
     /// Everything that waits, up to a limit.
