@@ -42,6 +42,17 @@ def files_of(store: Path) -> dict[str, bytes]:
     return {str(path.relative_to(store)): path.read_bytes() for path in paths}
 
 
+def old_lists(store: Path) -> set[str]:
+    """The lists of files that `current` does not name any more. The engine removes them when it opens a store,
+    also if it then finds damage in another part of it."""
+    old = set()
+    for current in store.rglob("current"):
+        number = int.from_bytes(current.read_bytes()[:8], "little")
+        lists = set(current.parent.glob("v*")) - {current.parent / f"v{number}"}
+        old |= {str(path.relative_to(store)) for path in lists}
+    return old
+
+
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     # A journal ends with zeros that were allocated in advance.
@@ -63,6 +74,7 @@ def test_damage_is_noticed(whole: Path, place: Path, damage: Callable[[Path], No
     names = [name for name, content in files_of(whole).items() if content]
     assert any(name.endswith(".jnl") for name in names)
     assert any("tables" in name for name in names)
+    old = old_lists(whole)
     refused = set()
     for number, name in enumerate(names):
         data = place / "data"
@@ -77,7 +89,9 @@ def test_damage_is_noticed(whole: Path, place: Path, damage: Callable[[Path], No
                 assert str(data) in daemon.logged(), f"{name}: {daemon.logged()}"
                 what_to_do = ("move", "name another directory")
                 assert any(advice in daemon.logged() for advice in what_to_do), daemon.logged()
-                assert files_of(data) == before, f"{name}: what cannot be used is left alone"
+                after = files_of(data)
+                before = {name: before[name] for name in before if name in after or name not in old}
+                assert after == before, f"{name}: what cannot be used is left alone"
             else:
                 with Raw(daemon.ipc) as raw:
                     check_values(raw, name)

@@ -13,9 +13,19 @@
 //! - `journal`, `manifest`, `mark`: what is looked at before fjall may touch the files, since
 //!   fjall repairs what it takes for a torn end, and would repair damage by forgetting commits.
 //!
+//! # How long a start takes
+//!
+//! A store that is closed writes what only its journal holds to data files, and then empties the journal:
+//! the next start has none to read, however many commits there ever were. After the death of the process,
+//! or if the disk takes more than two seconds for that, a start reads the journal twice: to check it, and
+//! fjall once more to have what is not in data files yet. fjall begins another journal when one holds
+//! 64 MB, at the next time that it writes a memtable to a data file (neither can be set), and removes the
+//! old one when its content is in data files. So there is one journal of up to 64 MB and what fills a
+//! memtable, and for a moment the one before.
+//!
 //! # What damage is noticed
 //!
-//! When the store is opened, and it then refuses to open and changes nothing:
+//! When the store is opened, and it then refuses to open and changes nothing (but see below):
 //! - any change in the part of the journal that holds batches, and a journal that was cut or is gone;
 //! - any change in the files that say what belongs to the store (`format`, `db/version`, and each
 //!   keyspace's `current` and manifest), and such a file that is gone;
@@ -27,6 +37,11 @@
 //! Then, or when it is read ([`StorageError::Damaged`]): changed blocks and values in data files, since
 //! each has a checksum, data files that are gone, and records that are missing although their versions
 //! are there.
+//!
+//! It is fjall that finds this damage, while it opens one keyspace after the other. In those before, it
+//! has then removed what a store does not need: manifests other than the one that `current` names, and
+//! data files that this one does not list. They are what merges and crashes leave behind. Nothing that
+//! the store consists of is changed.
 //!
 //! Not noticed: all files replaced together by an older copy of themselves; after a power failure,
 //! damage to the very beginning of a journal that holds no more than two batches. (Where it is the
@@ -134,7 +149,8 @@ pub enum OpenError {
 
 /// A [`Storage`] in a directory.
 ///
-/// Its futures may be polled by any executor. Dropping it waits for the commits that were asked for.
+/// Its futures may be polled by any executor. Dropping it waits for the commits that were asked for, and
+/// closes it as `close` does.
 pub struct EmbeddedStore {
     writer: RwLock<Option<Submit>>,
     readers: RwLock<Option<Readers>>,
@@ -148,8 +164,8 @@ struct Thread {
 }
 
 impl EmbeddedStore {
-    /// Opens the store in a directory, which is made if it does not exist. Blocks: reading back the
-    /// journal takes time in proportion to its size (64 MiB and what was written while that was cleared up).
+    /// Opens the store in a directory, which is made if it does not exist. Blocks while the journal is
+    /// read that a killed process has left (at most some 64 MB).
     ///
     /// # Errors
     ///
