@@ -57,6 +57,8 @@ const WORKER_THREADS: usize = 2;
 /// thread that would do it has failed. These limits keep away from that.
 const UNFLUSHED_MEMTABLES_MAX: usize = 1;
 const UNMERGED_RUNS_MAX: usize = 24;
+/// fjall begins to merge when there are as many.
+const RUNS_TO_MERGE: usize = 4;
 /// What is deleted in one batch with the commits that wait.
 const DELETIONS_AT_ONCE: usize = 128;
 const PAGE_COMMITS_MAX: usize = 1024;
@@ -342,11 +344,16 @@ impl Engine {
         self.wait_while(|keyspace| keyspace.sealed_memtable_count() > 0)
     }
 
-    /// As [`flush`](Self::flush), but gives up when it takes too long. Says whether all was written.
-    pub fn flush_within(&self, limit: Duration) -> Result<bool, WriteError> {
+    /// As [`flush`](Self::flush), and waits for the merges that are due: the next start would begin with
+    /// them. Gives up when it takes too long. Says whether all was written.
+    pub fn settle_within(&self, limit: Duration) -> Result<bool, WriteError> {
         let until = Instant::now() + limit;
         self.begin_flush()?;
-        self.wait_while(|keyspace| keyspace.sealed_memtable_count() > 0 && Instant::now() < until)?;
+        self.wait_while(|keyspace| {
+            let is_due = keyspace.sealed_memtable_count() > 0
+                || keyspace.tree.l0_run_count() >= RUNS_TO_MERGE;
+            is_due && Instant::now() < until
+        })?;
         Ok(self.keyspaces().iter().all(|keyspace| keyspace.sealed_memtable_count() == 0))
     }
 

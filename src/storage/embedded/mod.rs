@@ -16,7 +16,8 @@
 //! # How long a start takes
 //!
 //! A store that is closed writes what only its journal holds to data files, and then empties the journal:
-//! the next start has none to read, however many commits there ever were. After the death of the process,
+//! the next start has none to read, however many commits there ever were. It also waits for merges that
+//! are due, as the next start would share the machine with them. After the death of the process,
 //! or if the disk takes more than two seconds for that, a start reads the journal twice: to check it, and
 //! fjall once more to have what is not in data files yet. fjall begins another journal when one holds
 //! 64 MB, at the next time that it writes a memtable to a data file (neither can be set), and removes the

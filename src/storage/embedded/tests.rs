@@ -362,7 +362,7 @@ fn what_a_killed_close_leaves_is_whole() {
     let engine = Slot::default();
     let options = EmbeddedOptions::default();
     let (writer, submit) = Writer::open(original.path(), options, engine.clone()).unwrap();
-    assert!(engine.get().unwrap().flush_within(Duration::from_secs(60)).unwrap());
+    assert!(engine.get().unwrap().settle_within(Duration::from_secs(60)).unwrap());
     engine.close();
     drop((writer, submit));
     let used = fs::read(journal(original.path())).unwrap();

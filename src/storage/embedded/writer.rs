@@ -38,7 +38,7 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// Who ends a process kills it soon if it does not end. What is not written by then is read from the
 /// journal at the next start.
-const FLUSH_AT_END_MAX: Duration = Duration::from_secs(2);
+const SETTLE_AT_END_MAX: Duration = Duration::from_secs(2);
 
 type Answer = Result<Done, StorageError>;
 
@@ -227,7 +227,7 @@ impl Writer {
     /// Closes the store so that the next start has nothing to read from the journal. The journal is
     /// emptied when all else is done: a process that is killed on the way has lost nothing.
     fn end(&mut self) {
-        let is_flushed = self.flush_at_end();
+        let is_flushed = self.settle_at_end();
         self.engine.close();
         self.mark.sync();
         if is_flushed && let Err(error) = journal::clear(&self.directory.db()) {
@@ -235,11 +235,11 @@ impl Writer {
         }
     }
 
-    fn flush_at_end(&self) -> bool {
+    fn settle_at_end(&self) -> bool {
         let Some(engine) = self.engine.get() else {
             return false;
         };
-        match engine.flush_within(FLUSH_AT_END_MAX) {
+        match engine.settle_within(SETTLE_AT_END_MAX) {
             Ok(is_flushed) => is_flushed,
             Err(error) => {
                 tracing::warn!(%error, "the next start reads what could not be written to data files");
