@@ -21,7 +21,7 @@ def ipc_dir() -> Iterator[Path]:
 
 @pytest.fixture(params=[True, False], ids=["called", "addressed"])
 def calls(request: pytest.FixtureRequest) -> bool:
-    """Whether the sidecar has a socket on which it answers whoever asks, besides those of the original."""
+    """Whether the sidecar has a socket on which it answers callers, besides those of the original."""
     return bool(request.param)
 
 

@@ -43,8 +43,10 @@ def files_of(store: Path) -> dict[str, bytes]:
 
 
 def old_lists(store: Path) -> set[str]:
-    """The lists of files that `current` does not name any more. The engine removes them when it opens a store,
-    also if it then finds damage in another part of it."""
+    """The lists of files that `current` does not name any more.
+
+    The engine removes them when it opens a store, also if it then finds damage in another part of it.
+    """
     old = set()
     for current in store.rglob("current"):
         number = int.from_bytes(current.read_bytes()[:8], "little")
