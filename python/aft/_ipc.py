@@ -43,6 +43,7 @@ class IpcDir:
         chosen = os.fspath(path) if path is not None else os.environ.get(DIR_VARIABLE, DEFAULT_DIR)
         # The sidecar knows its directory by the name it was given and by its real one.
         self.path = os.path.realpath(chosen)
+        self._left_behind: Door | None = None
         room = _PATH_BYTES_MAX - _NAME_BYTES_MAX - 1
         if len(os.fsencode(self.path)) > room:
             raise InvalidRequest(
@@ -71,7 +72,9 @@ class IpcDir:
 
     def door(self, kind: Kind) -> Door:
         """Find where requests of this kind are taken; raises if there is no sidecar, or never was."""
-        found = self._find(CALL) or self._find(kind.value)
+        found = self._find(CALL)
+        if found is None or found == self._left_behind:
+            found = self._find(kind.value)
         if found is None:
             why = self.why_unusable() or self.why_unreachable(kind.value)
             why = why or "the sidecar is only just starting"
@@ -99,6 +102,9 @@ class IpcDir:
             except FileNotFoundError:
                 return f"there is no sidecar: {path} does not exist"
             except ConnectionRefusedError:
+                if door == CALL:
+                    # By one that was killed; another one may serve without it.
+                    self._left_behind = self._find(CALL)
                 return f"there is no sidecar: nobody listens at {path}"
             except PermissionError:
                 return f"no permission to connect to {path}: join the sidecar's group"

@@ -20,7 +20,7 @@ from aft._ipc import CALL, IpcDir
 from aft._lines import Addressed, Call, Line, Outlets
 from aft._requests import Request
 from aft._sockets import LOOK_S, left_ms, milliseconds, with_room
-from aft.errors import InvalidRequest
+from aft.errors import InvalidRequest, SidecarUnavailable
 
 R = TypeVar("R")
 
@@ -45,17 +45,21 @@ class Pool:
         door = self._directory.door(request.kind)
         line = self._take(door.name)
         answer = None
-        is_sent = False
+        is_untouched = False
         try:
-            line.send(request, until)
-            is_sent = True
+            try:
+                line.send(request, until)
+            except SidecarUnavailable:
+                is_untouched = True
+                raise
             while answer is None and (wait_ms := min(_LOOK_MS, left_ms(until))) > 0:
                 answer = _receive(line, request, wait_ms)
                 if answer is None and self._directory.is_gone(door):
                     raise _ipc.bereaved(request.about)
         finally:
-            # A late answer to a request that was given up must reach nobody.
-            self._give_back(line, is_usable=answer is not None or not is_sent)
+            # A late answer to a request that was given up must reach nobody; and what was handed over in
+            # part, as a signal came, must not become part of the next request.
+            self._give_back(line, is_usable=answer is not None or is_untouched)
         if answer is None:
             raise _ipc.unanswered(within_s, request.about)
         return answer

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import zmq
 
 import aft
 from aft._ipc import IpcDir
@@ -186,6 +187,37 @@ def test_a_socket_that_a_dead_sidecar_left(client: aft.Client, ipc_dir: Path) ->
         client.transaction().__enter__()
     assert not caught.value.sent
     assert time.monotonic() - began < 4
+
+
+def test_what_a_killed_sidecar_left_keeps_nobody_from_an_older_one(ipc_dir: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(ipc_dir / "call"))
+    older = Responder(ipc_dir, calls=False)
+    try:
+        with aft.Client(ipc_dir) as client:
+            with pytest.raises(aft.SidecarUnavailable, match="nobody listens at"):
+                client.get("a")
+            assert client.get("a") is None
+    finally:
+        older.close()
+
+
+def test_a_request_that_was_handed_over_in_part_is_no_part_of_the_next(
+    client: aft.Client, responder: Responder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.get("a")
+
+    def interrupted(socket: zmq.Socket[bytes], frames: list[bytes], flags: int) -> None:
+        if len(frames) > 1:
+            socket.send(frames[0], flags | zmq.SNDMORE)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(zmq.Socket, "send_multipart", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            client.get("b")
+    responder.node.versions.commit({"a": b"right"})
+    assert client.get("a") == b"right"
 
 
 def test_somebody_listens_and_is_no_sidecar(ipc_dir: Path) -> None:

@@ -100,13 +100,12 @@ struct Asked {
 
 impl Asked {
     fn load(args: StoreArgs) -> Result<Self, ConfigError> {
-        let given = args.given();
-        let options = given.options()?;
-        Ok(Self {
-            settings: given.load()?,
-            has_store: options.storage.is_some(),
-            admin: options.admin.unwrap_or(manager::DEFAULT_ADMIN),
-        })
+        let mut options = args.given().options()?;
+        // What tells sidecars of each other, and of this manager, may stand in the same file or environment.
+        (options.manager, options.peer, options.dns) = (None, None, None);
+        let has_store = options.storage.is_some();
+        let admin = options.admin.unwrap_or(manager::DEFAULT_ADMIN);
+        Ok(Self { settings: Settings::load(options, None)?, has_store, admin })
     }
 }
 

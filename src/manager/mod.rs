@@ -148,9 +148,17 @@ pub fn run(
         let listener = admin::open(admin, DEFAULT_ADMIN).await;
         let listener = listener.map_err(|source| ManagerError::Admin { address: admin, source })?;
         let name = crate::peer::name(options.ip, options.port_offset);
-        let store = match store {
-            Some(settings) => Some(rest::open_shared(settings, &name).await?),
-            None => None,
+        let opening = async {
+            match store {
+                Some(settings) => rest::open_shared(settings, &name).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        // One that is away is waited for.
+        let store = tokio::select! {
+            opened = opening => opened?,
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
         };
         let manager = Manager::start(options, store)?;
         let address = listener.as_ref().map(|(_, address)| *address);

@@ -194,6 +194,8 @@ pub fn run(settings: &Settings, given: Given) -> Result<(), SidecarError> {
     announce(settings, admin_address, commits);
     let near = worker.run(near)?;
     near.as_ref().unwrap_or(&runtime).block_on(store.close());
+    // Nor is a name that does not resolve waited for.
+    near.into_iter().for_each(tokio::runtime::Runtime::shutdown_background);
     // A question to a manager that does not answer is not waited for.
     drop(entered);
     runtime.shutdown_background();

@@ -4,7 +4,8 @@
 //! frame. So it needs one connection, where those who send to a socket for each kind and are answered on a
 //! socket of their own need seven, each of which costs libzmq some 20 KB here; and no socket is opened for it.
 //!
-//! Answers that a client does not take wait, within the bounds of an [`Outbox`](super::Outbox).
+//! Answers that a client does not take wait, within the bounds of an [`Outbox`](super::Outbox), and a few more with
+//! libzmq for as long as the connection lasts.
 
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
@@ -17,7 +18,8 @@ use bytes::Bytes;
 use super::inbox;
 use super::{Drops, OutboxLimits, RETRY, TransportError, failed};
 
-/// How many answers libzmq may hold for a client, besides what is queued here.
+/// How many answers libzmq may hold for a client, besides what is queued here. It hears only now and then how many
+/// were taken, so fewer would make quick clients wait.
 const HANDED_OVER_MAX: i32 = 64;
 /// How long the last answers of a process may take.
 const LAST_LINGER: Duration = Duration::from_secs(1);
@@ -61,6 +63,8 @@ pub(super) struct Callers {
     slow: HashMap<Caller, Queue>,
     queued_bytes: usize,
     elapsed: Duration,
+    /// When slow clients are tried again.
+    retry_at: Duration,
     drops: Drops,
 }
 
@@ -93,6 +97,7 @@ impl Callers {
             slow: HashMap::new(),
             queued_bytes: 0,
             elapsed: Duration::ZERO,
+            retry_at: Duration::ZERO,
             drops: Drops::default(),
         })
     }
@@ -107,7 +112,7 @@ impl Callers {
         let (mut frames, mut count) = ([Bytes::new(), Bytes::new()], 0);
         while has_more {
             // The frames of a message come together.
-            let frame = self.socket.recv_msg(zmq::DONTWAIT).ok()?;
+            let frame = uninterrupted(|| self.socket.recv_msg(zmq::DONTWAIT)).ok()?;
             has_more = frame.get_more();
             if let Some(place) = frames.get_mut(count) {
                 *place = inbox::bytes_of(frame);
@@ -148,6 +153,11 @@ impl Callers {
     /// too long.
     pub(super) fn tick(&mut self, elapsed: Duration) {
         self.elapsed = elapsed;
+        // Each attempt makes the socket be looked at, so without a pause there would be no rest.
+        if self.slow.is_empty() || elapsed < self.retry_at {
+            return;
+        }
+        self.retry_at = elapsed + RETRY;
         for (caller, mut queue) in std::mem::take(&mut self.slow) {
             self.queued_bytes -= queue.bytes;
             self.flush(&caller, &mut queue);
@@ -180,22 +190,27 @@ impl Callers {
     }
 
     fn hand_over(&self, to: &Caller, answer: Vec<u8>) -> Sent {
+        // To send is to look at what has happened to the socket; the descriptor tells of it once only.
+        self.is_drained.set(false);
         match self.socket.send(&*to.0, zmq::SNDMORE | zmq::DONTWAIT) {
             Ok(()) => {}
             Err(zmq::Error::EAGAIN | zmq::Error::EINTR) => return Sent::Later(answer),
             Err(_) => return Sent::Gone,
         }
         // Where the first frame went the second one can go.
-        match self.socket.send(answer, zmq::DONTWAIT) {
-            Ok(()) => Sent::Done,
-            Err(_) => Sent::Gone,
+        if self.socket.send(answer, zmq::DONTWAIT).is_ok() {
+            return Sent::Done;
         }
+        // A signal came, and the answer is gone with the attempt. The message has to end all the same: what is
+        // sent next would be taken for a part of it.
+        let _ = uninterrupted(|| self.socket.send("", zmq::DONTWAIT));
+        Sent::Gone
     }
 
     /// When [`tick`](Self::tick) should be called next, if nothing else happens: libzmq does not tell that one of
     /// many clients takes more.
     pub(super) fn next_tick(&self) -> Option<Duration> {
-        (!self.slow.is_empty()).then(|| self.elapsed + RETRY)
+        (!self.slow.is_empty()).then_some(self.retry_at)
     }
 
     pub(super) fn drops(&self) -> Drops {
@@ -223,6 +238,16 @@ impl Callers {
 impl Drop for Callers {
     fn drop(&mut self) {
         let _ = self.socket.set_linger(LAST_LINGER.as_millis() as i32);
+    }
+}
+
+/// Repeats what a signal has interrupted.
+fn uninterrupted<T>(mut attempt: impl FnMut() -> zmq::Result<T>) -> zmq::Result<T> {
+    loop {
+        match attempt() {
+            Err(zmq::Error::EINTR) => {}
+            result => return result,
+        }
     }
 }
 
@@ -256,6 +281,13 @@ mod tests {
             }
             sockets.wait(Some(SOON), &mut readable);
             assert_eq!(readable, [CALLS]);
+        }
+    }
+
+    impl Callers {
+        /// Whether the descriptor tells of something.
+        fn poll_once(&self) -> bool {
+            zmq::poll(&mut [self.poll_descriptor()], 0).unwrap() > 0
         }
     }
 
@@ -301,6 +333,32 @@ mod tests {
         assert!(sockets.call().is_none());
     }
 
+    #[test]
+    fn an_answer_on_its_way_out_hides_no_request_on_its_way_in() {
+        let place = tempfile::tempdir().unwrap();
+        let (mut sockets, endpoint) = bound(&place, OutboxLimits::default());
+        let context = zmq::Context::new();
+        let (one, other) = (dealer(&context, &endpoint), dealer(&context, &endpoint));
+        for _ in 0..20 {
+            one.send_multipart(["get", "k"], 0).unwrap();
+            let waiting = next(&mut sockets).caller;
+            assert!(sockets.call().is_none());
+            other.send_multipart(["get", "k"], 0).unwrap();
+            // The socket is told of the request before it is looked at again, while it sends.
+            while !sockets.callers.as_ref().unwrap().poll_once() {}
+            // libzmq looks at that once in a millisecond or so.
+            let _ = zmq::poll(&mut [], 3);
+            sockets.reply(&ReplyTo::Caller(waiting), b"late".to_vec());
+            let mut readable = Vec::new();
+            sockets.wait(Some(SOON), &mut readable);
+            assert_eq!(readable, [CALLS]);
+            let asked = next(&mut sockets).caller;
+            sockets.reply(&ReplyTo::Caller(asked), b"soon".to_vec());
+            assert_eq!(one.recv_bytes(0).unwrap(), b"late");
+            assert_eq!(other.recv_bytes(0).unwrap(), b"soon");
+        }
+    }
+
     /// A client that asks once and then takes nothing, until so many answers wait for it here.
     fn stall(sockets: &mut Sockets, socket: &zmq::Socket, bytes: usize) -> (Caller, u64) {
         socket.send_multipart(["get", "k"], 0).unwrap();
@@ -317,14 +375,20 @@ mod tests {
     #[test]
     fn a_slow_client_gets_all_its_answers() {
         let place = tempfile::tempdir().unwrap();
-        let (mut sockets, endpoint) = bound(&place, OutboxLimits::default());
+        let patient = Duration::from_secs(1_000_000);
+        let limits = OutboxLimits { stalled_max: patient, ..OutboxLimits::default() };
+        let (mut sockets, endpoint) = bound(&place, limits);
         let socket = dealer(&zmq::Context::new(), &endpoint);
         socket.set_rcvhwm(10).unwrap();
         let (_, sent) = stall(&mut sockets, &socket, 100_000);
         let server = std::thread::spawn(move || {
+            let mut elapsed = Duration::ZERO;
             while sockets.queued_bytes() > 0 {
                 sockets.wait(Some(Duration::from_millis(1)), &mut Vec::new());
-                sockets.tick(Duration::ZERO);
+                while sockets.call().is_some() {}
+                sockets.tick(elapsed);
+                assert!(sockets.next_tick().is_none_or(|next| next > elapsed), "there is a pause");
+                elapsed += RETRY;
             }
             sockets
         });
@@ -345,17 +409,28 @@ mod tests {
         let (caller, _) = stall(&mut sockets, &socket, usize::MAX);
         assert_eq!(sockets.queued_bytes(), 50_000);
         assert!(sockets.next_tick().is_some());
-        sockets.tick(stalled_max);
-        assert_eq!((sockets.queued_bytes(), sockets.drops().stalled), (0, 50));
+        let mut elapsed = Duration::ZERO;
+        // Its own queues take some more first.
+        while sockets.drops().stalled == 0 {
+            for _ in 0..100 {
+                sockets.reply(&ReplyTo::Caller(caller.clone()), vec![7; 1000]);
+                assert!(sockets.queued_bytes() <= 50_000);
+            }
+            elapsed += stalled_max;
+            sockets.tick(elapsed);
+        }
+        assert_eq!(sockets.queued_bytes(), 0);
         assert!(sockets.next_tick().is_none());
         drop(socket);
         let other = dealer(&context, &endpoint);
         other.send_multipart(["get", "k"], 0).unwrap();
         next(&mut sockets);
-        // By now it is known that the first one has gone.
+        // By now the first one has gone; that is found where requests are looked for.
         while sockets.drops().unreachable == 0 {
+            assert!(sockets.call().is_none());
             sockets.reply(&ReplyTo::Caller(caller.clone()), vec![7; 1000]);
-            sockets.tick(stalled_max);
+            elapsed += RETRY;
+            sockets.tick(elapsed);
         }
     }
 }

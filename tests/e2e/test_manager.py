@@ -446,6 +446,31 @@ def test_wrong_options_are_refused_by_name() -> None:
         assert option.strip("-") in ended.stderr
 
 
+def test_options_that_are_the_sidecars_do_no_harm(
+    place: Path, names: Iterator[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = next(names)
+    monkeypatch.setenv("AFT_MANAGER", name)
+    file = place / "aft.toml"
+    file.write_text(f'manager = "{name}"\npeer = "10.0.0.1"\nipc-dir = "/tmp/one"\n')
+    process = Served(place / "managerlog", ("manager", *at(name), "--config", str(file)))
+    try:
+        process.wait_until_ready()
+        assert process.terminate() == 0
+    finally:
+        process.kill()
+
+
+def test_a_manager_that_waits_for_its_store_can_be_ended(place: Path, names: Iterator[str]) -> None:
+    away = ("--storage", "redis", "--redis-url", "redis://127.0.0.1:1")
+    process = Served(place / "managerlog", ("manager", *at(next(names)), *away))
+    try:
+        until(lambda: "waiting" in process.logged())
+        assert process.terminate() == 0
+    finally:
+        process.kill()
+
+
 def test_a_taken_port_is_named(manager: Manager) -> None:
     ended = run("manager", *at(manager.name), "--admin", "127.0.0.1:0")
     assert ended.returncode == 1

@@ -77,10 +77,11 @@ impl Slot {
         *self.0.write() = Some(Arc::new(engine));
     }
 
-    /// Takes the engine away and closes it, once nobody reads from it any more.
-    pub fn close(&self) {
+    /// Takes the engine away and closes it, once nobody reads from it any more. Says whether it is sure that
+    /// nothing more is written.
+    pub fn close(&self) -> bool {
         let Some(mut engine) = self.0.write().take() else {
-            return;
+            return false;
         };
         let db = engine.path.clone();
         loop {
@@ -90,13 +91,13 @@ impl Slot {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        wait_until_closed(&db);
+        wait_until_closed(&db)
     }
 }
 
 /// fjall's threads let go of the journal a moment after the database is gone, and write what is left
-/// in its buffer then. It must not be opened before.
-fn wait_until_closed(db: &Path) {
+/// in its buffer then. It must not be opened before. Says whether that could be seen.
+fn wait_until_closed(db: &Path) -> bool {
     let holds_journal =
         || {
             let open = std::fs::read_dir("/proc/self/fd").ok()?;
@@ -105,8 +106,11 @@ fn wait_until_closed(db: &Path) {
                 name.parent() == Some(db) && name.extension().is_some_and(|e| e == "jnl")
             }))
         };
-    while holds_journal() == Some(true) {
-        std::thread::sleep(Duration::from_millis(1));
+    loop {
+        match holds_journal() {
+            Some(true) => std::thread::sleep(Duration::from_millis(1)),
+            seen => return seen.is_some(),
+        }
     }
 }
 

@@ -228,9 +228,12 @@ impl Writer {
     /// emptied when all else is done: a process that is killed on the way has lost nothing.
     fn end(&mut self) {
         let is_flushed = self.settle_at_end();
-        self.engine.close();
+        let is_closed = self.engine.close();
         self.mark.sync();
-        if is_flushed && let Err(error) = journal::clear(&self.directory.db()) {
+        if is_flushed
+            && is_closed
+            && let Err(error) = journal::clear(&self.directory.db())
+        {
             tracing::warn!(%error, "the next start reads the journal again");
         }
     }
