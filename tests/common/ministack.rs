@@ -6,13 +6,15 @@
 // A test gives up by the real clock.
 #![allow(clippy::disallowed_methods)]
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use super::ports::free_port;
 
 const START_MAX: Duration = Duration::from_secs(60);
 
@@ -112,8 +114,4 @@ fn program() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let installed = target.join("venv/bin/ministack");
     if installed.exists() { installed } else { "ministack".into() }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }

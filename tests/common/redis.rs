@@ -3,13 +3,14 @@
 // A test gives up by the real clock, and has nothing to wait on but the server itself.
 #![allow(clippy::disallowed_methods)]
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tempfile::TempDir;
+
+use super::ports::free_port;
 
 /// How often a condition is looked at.
 const LOOK_EACH: Duration = Duration::from_millis(10);
@@ -158,19 +159,5 @@ pub fn wait_for(what: &str, is_so: impl Fn() -> bool) {
     while !is_so() {
         assert!(began.elapsed() < PATIENCE, "waited in vain until {what}");
         std::thread::sleep(LOOK_EACH);
-    }
-}
-
-/// Below the ports that the system gives out by itself, and with its cluster port (10000 more) free.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let process = (std::process::id() % 1000) as u16;
-    loop {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = 10_500 + (process.wrapping_mul(11).wrapping_add(step)) % 11_000;
-        let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if is_free(port) && is_free(port + 10_000) {
-            return port;
-        }
     }
 }

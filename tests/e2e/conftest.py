@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,9 +13,8 @@ import pytest
 from anna import Reader, Server, storage
 from cluster import Cluster, on_this_machine
 from daemon import Daemon
+from ports import free_offset
 from wire import Raw
-
-_offsets = itertools.count()
 
 
 @pytest.fixture
@@ -100,7 +97,7 @@ def store(server: Server) -> Iterator[Reader]:
 @pytest.fixture
 def offset() -> str:
     """Makes the node's name this test's own on an Anna that others use."""
-    return str(os.getpid() % 500 * 100 + next(_offsets))
+    return free_offset()
 
 
 @pytest.fixture

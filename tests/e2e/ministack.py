@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from daemon import until
+from ports import free_port
 
 #: What a server for tests takes for credentials.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
@@ -43,8 +44,7 @@ class Ministack(ABC):
         if external:
             self.url = external
             return
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = int(free.getsockname()[1])
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.start()
 

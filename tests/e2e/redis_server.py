@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from daemon import until
-
-_ports = itertools.count(21_600 + os.getpid() % 500 * 20)
-
-
-def free_port() -> int:
-    """Below the ports that the system gives out by itself."""
-    for port in _ports:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return port
-    raise AssertionError
+from ports import free_port
 
 
 class Redis:

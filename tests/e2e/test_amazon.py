@@ -12,6 +12,7 @@ import pytest
 from daemon import Daemon, run, until
 from dynamodb import DynamoDb
 from ministack import CREDENTIALS, Ministack
+from ports import free_offset
 from s3 import S3
 from wire import Raw
 
@@ -60,9 +61,9 @@ def test_transactions_through_the_client_survive_a_kill(
 
 @pytest.mark.parametrize("gossip", [True, False])
 def test_two_sidecars_on_one_store(
-    store: Ministack, start: Callable[..., Daemon], gossip: bool, offset: str
+    store: Ministack, start: Callable[..., Daemon], gossip: bool
 ) -> None:
-    offsets = {"one": offset, "two": str(int(offset) + 50)}
+    offsets = {"one": free_offset(), "two": free_offset()}
     daemons = {}
     for name, other in [("one", "two"), ("two", "one")]:
         peers = ["--peer", f"127.0.0.1:{offsets[other]}"] if gossip else []

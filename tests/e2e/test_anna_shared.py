@@ -11,6 +11,7 @@ import pytest
 
 from anna import IP, Reader, Server, storage
 from daemon import Daemon, until
+from ports import free_offset
 from wire import COMMITTED, Failed, Raw
 
 # They look for one another's commits each second.
@@ -20,10 +21,10 @@ SEEN_WITHIN_S = 2.5
 class Pair:
     """Two sidecars, and the means to start each again."""
 
-    def __init__(self, server: Server, start: Callable[..., Daemon], offset: str) -> None:
+    def __init__(self, server: Server, start: Callable[..., Daemon]) -> None:
         self.server, self.start_one = server, start
         # Names that no other test has.
-        self.offsets = {"one": offset, "two": str(int(offset) + 50)}
+        self.offsets = {"one": free_offset(), "two": free_offset()}
         self.one, self.two = self.start("one"), self.start("two")
 
     def start(self, name: str) -> Daemon:
@@ -32,8 +33,8 @@ class Pair:
 
 
 @pytest.fixture
-def pair(server: Server, start: Callable[..., Daemon], offset: str) -> Pair:
-    return Pair(server, start, offset)
+def pair(server: Server, start: Callable[..., Daemon]) -> Pair:
+    return Pair(server, start)
 
 
 def test_each_sees_what_the_other_commits(pair: Pair, prefix: str) -> None:

@@ -12,6 +12,7 @@ import aft
 import pytest
 
 from daemon import Daemon, run, until
+from ports import free_offset
 from redis_server import Redis
 from wire import ABORTED, COMMITTED, Raw
 
@@ -76,7 +77,8 @@ def test_what_was_committed_survives_both(redis: Redis, start: Callable[..., Dae
 def test_two_sidecars_with_gossip_and_without(redis: Redis, start: Callable[..., Daemon]) -> None:
     for prefix, gossips in (("with:", True), ("without:", False)):
         both = []
-        for name, offset, other in (("one", "300", "320"), ("two", "320", "300")):
+        one_at, two_at = free_offset(), free_offset()
+        for name, offset, other in (("one", one_at, two_at), ("two", two_at, one_at)):
             peer = ("--peer", f"127.0.0.1:{other}") if gossips else ()
             more = ("--redis-prefix", prefix, "--port-offset", offset, *peer)
             both.append(start(*on(redis, *more), name=f"{prefix[:-1]}-{name}"))
