@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ def launch(place: Path) -> Iterator[Callable[..., Daemon]]:
     """Starts daemons and does not wait for them; all of them are gone afterwards."""
     started: list[Daemon] = []
 
-    def launch_one(*arguments: str, **how: Any) -> Daemon:
-        started.append(Daemon(place, arguments, {}, **how))
+    def launch_one(*arguments: str, environment: Mapping[str, str] | None = None, **how: Any) -> Daemon:
+        started.append(Daemon(place, arguments, environment or {}, **how))
         return started[-1]
 
     yield launch_one

@@ -24,7 +24,7 @@ def free_port() -> int:
 
 
 def free_offset() -> str:
-    """A port offset for a node or a manager on the loopback address; what two calls give can be used at once."""
+    """An offset for a node or manager on the loopback address; those of two calls do not meet."""
     free = (n for n in _offsets if all(_is_free(port + n) for port in _NODE_PORTS))
     return str(next(free))
 

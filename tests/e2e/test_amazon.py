@@ -14,6 +14,7 @@ from dynamodb import DynamoDb
 from ministack import CREDENTIALS, Ministack
 from ports import free_offset
 from s3 import S3
+from tls import TlsFront, certificate
 from wire import Raw
 
 
@@ -60,9 +61,7 @@ def test_transactions_through_the_client_survive_a_kill(
 
 
 @pytest.mark.parametrize("gossip", [True, False])
-def test_two_sidecars_on_one_store(
-    store: Ministack, start: Callable[..., Daemon], gossip: bool
-) -> None:
+def test_two_sidecars_on_one_store(store: Ministack, start: Callable[..., Daemon], gossip: bool) -> None:
     offsets = {"one": free_offset(), "two": free_offset()}
     daemons = {}
     for name, other in [("one", "two"), ("two", "one")]:
@@ -128,6 +127,20 @@ def test_a_server_that_goes_away_and_comes_back(ours: Ministack, start: Callable
         until(writes, 40)
         with client.transaction() as txn:
             assert txn.get("k") == b"after"
+
+
+def test_tls(ours: Ministack, launch: Callable[..., Daemon], place: Path) -> None:
+    trusted, key = certificate(place)
+    with TlsFront(ours.port, trusted, key) as front:
+        options = [front.url if option == ours.url else option for option in ours.options]
+        trusting = launch(*options, environment={"SSL_CERT_FILE": str(trusted)}, name="trusting")
+        with aft.Client(trusting.wait_until_ready().ipc) as client:
+            with client.transaction() as txn:
+                txn.put("k", b"v")
+            with client.transaction() as txn:
+                assert txn.get("k") == b"v"
+        doubting = launch(*options, name="doubting")
+        until(lambda: "certificate" in doubting.logged(), 40)
 
 
 def test_a_server_that_comes_late(ours: Ministack, launch: Callable[..., Daemon]) -> None:

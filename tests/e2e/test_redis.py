@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from daemon import Daemon, run, until
 from ports import free_offset
 from redis_server import Redis
+from tls import certificate
 from wire import ABORTED, COMMITTED, Raw
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
@@ -199,17 +199,12 @@ def test_a_master_that_sentinels_watch(
 
 
 def test_tls(serve: Callable[..., Redis], place: Path) -> None:
-    certificate, key = place / "cert.pem", place / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
-    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    command += ["-addext", "basicConstraints=critical,CA:FALSE"]
-    command += ["-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True)
-    files = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key))
+    trusted, key = certificate(place)
+    files = ("--tls-cert-file", str(trusted), "--tls-key-file", str(key))
     redis = serve(*files, "--tls-auth-clients", "no").start(plain=False)
     url = redis.url.replace("redis://", "rediss://")
     arguments = ("--storage", "redis", "--redis-url", url)
-    trusting = Daemon(place, arguments, {"SSL_CERT_FILE": str(certificate)}, name="tls")
+    trusting = Daemon(place, arguments, {"SSL_CERT_FILE": str(trusted)}, name="tls")
     try:
         with Raw(trusting.wait_until_ready().ipc) as raw:
             raw.write({"k": b"v"})

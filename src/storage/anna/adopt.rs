@@ -15,7 +15,7 @@ use super::kv::KeyValue;
 use super::names::LogName;
 use super::objects::{delete, raise, raised, string_set};
 use super::recover::Remains;
-use super::{AnnaStore, graves, names, read};
+use super::{AnnaStore, graves, log, names, read};
 use crate::wire::{LogBucket, LogState};
 
 /// What was seen of other nodes at the end of the last walk.
@@ -90,8 +90,6 @@ impl<K: KeyValue> AnnaStore<K> {
 /// Whether nothing is added to a part of a log any more, and what is open in it will hardly be decided by
 /// whoever began it.
 fn is_over(bucket: &LogBucket, sweep: &Sweep) -> bool {
-    let before = sweep.orphans_before.0.cast_signed();
-    let is_old = |at: i64| at < before;
     let mut open = bucket.entries.iter().filter(|entry| entry.state() == LogState::Open);
-    bucket.closed && open.all(|e| e.record.as_ref().is_some_and(|record| is_old(record.timestamp)))
+    bucket.closed && open.all(|e| log::timestamp(e).is_some_and(|at| at < sweep.orphans_before))
 }

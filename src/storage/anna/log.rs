@@ -26,7 +26,7 @@ use super::super::{StorageError, codec};
 use super::kv::KeyValue;
 use super::names::LogName;
 use crate::anna::lattice::Lattice;
-use crate::txn::{AttemptId, Commit};
+use crate::txn::{AttemptId, Commit, Timestamp};
 use crate::wire::{LogBucket, LogEntry, LogState};
 
 /// A bucket is closed when it holds so many bytes, or as many entries as the options say.
@@ -408,10 +408,26 @@ fn hash(writer: &str) -> u64 {
 
 fn new_entry(commit: &Commit, state: LogState) -> LogEntry {
     let record = codec::record_of(commit);
-    let is_small = record.encoded_len() <= RECORD_BYTES_MAX;
-    LogEntry {
+    let entry = LogEntry {
         state: state.into(),
         id: commit.version.writer.as_str().to_owned(),
-        record: is_small.then_some(record),
+        ..LogEntry::default()
+    };
+    if record.encoded_len() <= RECORD_BYTES_MAX {
+        return LogEntry { record: Some(record), ..entry };
     }
+    let keys = u32::try_from(commit.keys.len()).unwrap_or(u32::MAX);
+    LogEntry { timestamp: record.timestamp, keys, ..entry }
+}
+
+/// When the attempt wanted to commit; none if the entry does not tell.
+pub(super) fn timestamp(entry: &LogEntry) -> Option<Timestamp> {
+    let told = entry.record.as_ref().map_or(entry.timestamp, |record| record.timestamp);
+    u64::try_from(told).ok().filter(|told| *told > 0).map(Timestamp)
+}
+
+/// How many keys the attempt writes.
+pub(super) fn keys(entry: &LogEntry) -> u32 {
+    let told = entry.record.as_ref().map(|record| record.write_set.len());
+    told.map_or(entry.keys, |keys| u32::try_from(keys).unwrap_or(u32::MAX))
 }

@@ -342,7 +342,8 @@ impl<K: KeyValue> AnnaStore<K> {
         }
     }
 
-    /// Writes the large values of a commit. They, too, have to be found if nothing comes of it.
+    /// Writes the large values of a commit. As they have to be found if nothing comes of it, the log leads to
+    /// them before they are there: whoever dies meanwhile leaves nothing that nobody finds.
     async fn put_apart(
         &self,
         slot: log::Slot,
@@ -352,14 +353,13 @@ impl<K: KeyValue> AnnaStore<K> {
         if apart.is_empty() {
             return Ok(());
         }
+        self.log.flush(&*self.kv, slot).await?;
         let timestamp = commit.version.timestamp.0;
         let puts = apart.into_iter().map(|(name, value)| async move {
             self.kv.put(&name, Lattice::Lww { timestamp, value }).await
         });
         let puts = stream::iter(puts.collect::<Vec<_>>()).buffer_unordered(LARGE_VALUES_AT_ONCE);
-        let puts = puts.try_collect::<Vec<()>>();
-        let (values, log) = join(puts, self.log.flush(&*self.kv, slot)).await;
-        values.and(Ok(vec![log?])).map(drop)
+        puts.try_collect::<Vec<()>>().await.map(drop)
     }
 
     /// The outcome was not sent by this call: the attempt has failed, unless an earlier call sent it.

@@ -13,16 +13,16 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 
 use super::super::StorageError;
-use super::AnnaStore;
 use super::compact::left_before;
 use super::graves::{self, grave};
 use super::kv::KeyValue;
-use super::log::READ_AHEAD;
+use super::log::{self, READ_AHEAD};
 use super::names::{self, LogName};
 use super::objects::{delete, raise, raised};
 use super::pack;
 use super::paxos;
 use super::read::{self, Resolved};
+use super::{AnnaStore, some_at_once};
 use crate::txn::{AttemptId, Commit, Key, Timestamp, Version};
 use crate::wire::{LogBucket, LogEntry, LogState};
 
@@ -196,25 +196,21 @@ impl<K: KeyValue> AnnaStore<K> {
             Err(undecided) if undecided.is_forgotten => return Ok(Resolved::Void),
             Err(undecided) => return Err(undecided.into()),
         }
-        let at = entry.record.as_ref().and_then(|record| u64::try_from(record.timestamp).ok());
-        self.graves.note(at.map(|at| grave(&id, Timestamp(at))));
+        self.graves.note(log::timestamp(entry).map(|at| grave(&id, at)));
         read::resolve(&self.proposer, entry).await
     }
 
     /// The values that an attempt without effect left.
     pub(super) async fn orphans(&self, entry: &LogEntry) -> Result<Vec<String>, StorageError> {
-        let Some(record) = &entry.record else { return Ok(Vec::new()) };
         let Ok(writer) = AttemptId::parse(&entry.id) else {
             return Ok(Vec::new());
         };
-        let count = u32::try_from(record.write_set.len()).unwrap_or(u32::MAX);
-        let mut found = Vec::new();
-        for name in (0..count).map(|position| names::apart(&writer, position)) {
-            if self.kv.get(&name).await?.is_some() {
-                found.push(name);
-            }
-        }
-        Ok(found)
+        let names = (0..log::keys(entry)).map(|position| names::apart(&writer, position));
+        let found = names.map(|name| async {
+            let is_there = self.kv.get(&name).await?.is_some();
+            Ok(is_there.then_some(name))
+        });
+        Ok(some_at_once(found.collect()).await?.into_iter().flatten().collect())
     }
 
     pub(super) async fn publish_all(

@@ -238,6 +238,35 @@ async fn a_commit_that_is_in_no_log_gets_into_one_before_anybody_is_told() {
 }
 
 #[tokio::test]
+async fn an_attempt_whose_record_is_too_large_for_the_log_is_cleared_away_as_well() {
+    let kv = Arc::new(Objects::default());
+    let store = open(&kv, "1").await;
+    let names: Vec<_> = (0..1_000).map(|n| format!("key{n:04}")).collect();
+    let value = |n| Bytes::from(vec![7; if n == 900 { 1 << 20 } else { 1 }]);
+    let values: Vec<_> = names.iter().enumerate().map(|(n, key)| (key.as_str(), value(n))).collect();
+    *kv.refused.lock() = Some("aft~o~");
+    store.commit(batch("many", 7, &values)).await.unwrap_err();
+    *kv.refused.lock() = None;
+    drop(store);
+    assert!(kv.get("aft~v~many~900").await.unwrap().is_some());
+    open(&kv, "2").await.clear_up(u64::MAX).await.unwrap();
+    assert_eq!(kv.get("aft~v~many~900").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn large_values_are_written_only_when_the_log_leads_to_them() {
+    let kv = Arc::new(Objects::default());
+    let store = open(&kv, "1").await;
+    *kv.refused.lock() = Some("aft~l~");
+    let batch = batch("a", 5, &[("k", vec![7; 1 << 20].into())]);
+    store.commit(batch.clone()).await.unwrap_err();
+    assert_eq!(kv.get("aft~v~a~0").await.unwrap(), None, "its writer may die now");
+    *kv.refused.lock() = None;
+    store.commit(batch).await.unwrap();
+    assert!(kv.get("aft~v~a~0").await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn after_the_store_lost_everything_new_commits_are_found_again() {
     for before in [1, 2_000] {
         let kv = Arc::new(Objects::default());

@@ -8,7 +8,7 @@ use super::log::READ_AHEAD;
 use super::names::LogName;
 use super::objects::raised;
 use super::pack::Found;
-use super::{AnnaStore, graves, read, some_at_once};
+use super::{AnnaStore, graves, log, read, some_at_once};
 use crate::txn::{AttemptId, BaseId, Key, Version};
 use crate::wire::{LogEntry, LogState};
 
@@ -75,9 +75,8 @@ impl Count {
         self.usage.log_entries += 1;
         let commit = found.as_ref().and_then(|found| found.commit().cloned());
         let (Some(found), Some(commit)) = (found, commit) else {
-            let keys = entry.record.as_ref().map_or(0, |record| record.write_set.len());
             if entry.state() == LogState::Open {
-                self.usage.uncommitted += keys as u64;
+                self.usage.uncommitted += u64::from(log::keys(entry));
             }
             return;
         };
