@@ -1,4 +1,4 @@
-"""Lets any number of threads share a client, although a ZeroMQ socket belongs to one at a time.
+"""Lets any number of threads share a client, although a line serves one at a time.
 
 Lines to the sidecar are lent out and given back; there are as many as threads ever asked at once, and
 none is left behind by a thread that ended.
@@ -11,20 +11,18 @@ import os
 import threading
 import time
 import weakref
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import zmq
 
 from aft import _ipc
-from aft._ipc import CALL, IpcDir
+from aft._ipc import CALL, Door, IpcDir
 from aft._lines import Addressed, Call, Line, Outlets
 from aft._requests import Request
-from aft._sockets import LOOK_S, left_ms, milliseconds, with_room
+from aft._sockets import with_room
 from aft.errors import InvalidRequest, SidecarUnavailable
 
 R = TypeVar("R")
-
-_LOOK_MS = milliseconds(LOOK_S)
 
 _open_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
@@ -43,22 +41,19 @@ class Pool:
         """Send a request and wait for its answer."""
         until = time.monotonic() + within_s
         door = self._directory.door(request.kind)
-        line = self._take(door.name)
+        line = self._take(door)
         answer = None
         is_untouched = False
         try:
             try:
-                line.send(request, until)
+                line.send(request, door, until)
             except SidecarUnavailable:
                 is_untouched = True
                 raise
-            while answer is None and (wait_ms := min(_LOOK_MS, left_ms(until))) > 0:
-                answer = _receive(line, request, wait_ms)
-                if answer is None and self._directory.is_gone(door):
-                    raise _ipc.bereaved(request.about)
+            while answer is None and (message := line.receive(request, until)) is not None:
+                answer = request.decode(message)
         finally:
-            # A late answer to a request that was given up must reach nobody; and what was handed over in
-            # part, as a signal came, must not become part of the next request.
+            # A late answer to a request that was given up must reach nobody.
             self._give_back(line, is_usable=answer is not None or is_untouched)
         if answer is None:
             raise _ipc.unanswered(within_s, request.about)
@@ -72,33 +67,31 @@ class Pool:
 
     def start_anew_after_fork(self) -> None:
         """Leave the parent's sockets to the parent: they work in one process only."""
-        self._inherited += [self._context, self._outlets, self._idle]
+        self._inherited += [self._outlets, self._idle]
         self._start_empty()
 
     def _start_empty(self) -> None:
         self._lock = threading.Lock()
         self._idle: list[Line] = []
         self._lent = 0
-        self._context: zmq.Context[Any] | None = None
         self._outlets: Outlets | None = None
 
-    def _take(self, door: str) -> Line:
+    def _take(self, door: Door) -> Line:
         with self._lock:
             if self._is_closed:
                 raise InvalidRequest("the client is closed")
-            if self._context is None or self._outlets is None:
-                self._context = with_room(zmq.Context())
-                self._outlets = Outlets(self._context, self._directory)
             while self._idle and not self._idle[-1].leads_to(door):
                 self._idle.pop().close()
-            line = self._idle.pop() if self._idle else self._new(door, self._context, self._outlets)
+            line = self._idle.pop() if self._idle else self._new(door)
             self._lent += 1
             return line
 
-    def _new(self, door: str, context: zmq.Context[Any], outlets: Outlets) -> Line:
-        if door == CALL:
-            return Call(context, self._directory)
-        return Addressed(context, self._directory, outlets)
+    def _new(self, door: Door) -> Line:
+        if door.name == CALL:
+            return Call(self._directory, door)
+        if self._outlets is None:
+            self._outlets = Outlets(with_room(zmq.Context()), self._directory)
+        return Addressed(self._directory, self._outlets)
 
     def _give_back(self, line: Line, is_usable: bool) -> None:
         with self._lock:
@@ -113,26 +106,13 @@ class Pool:
     def _close_if_unused(self) -> None:
         while self._idle:
             self._idle.pop().close()
-        if self._lent == 0 and self._outlets is not None and self._context is not None:
+        if self._lent == 0 and self._outlets is not None:
             self._outlets.close()
-            self._context.term()
-            self._context = self._outlets = None
+            self._outlets = None
 
     def __del__(self) -> None:
         if hasattr(self, "_lock"):
             self.close()
-
-
-def _receive(line: Line, request: Request[R], wait_ms: int) -> R | None:
-    """Wait for the answer, and drop whatever else arrives."""
-    line.socket.rcvtimeo = wait_ms
-    try:
-        answer = request.decode(line.socket.recv())
-        while answer is None:
-            answer = request.decode(line.socket.recv(zmq.NOBLOCK))
-    except zmq.Again:
-        return None
-    return answer
 
 
 def _close_all() -> None:

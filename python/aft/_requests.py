@@ -15,6 +15,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from google.protobuf.message import DecodeError
 
+from aft import _calls
 from aft._wire import aft_pb2 as wire
 from aft._wire import anna_pb2 as anna
 from aft.ids import base_of
@@ -37,6 +38,14 @@ class Kind(enum.Enum):
     CONTINUE = "continue"
     COMMIT = "commit"
     ABORT = "abort"
+
+    @property
+    def code(self) -> int:
+        """What stands for it where requests of all kinds are taken."""
+        return _CODES[self]
+
+
+_CODES = {kind: code for code, kind in enumerate(Kind, 1)}
 
 
 class Status(enum.Enum):
@@ -96,9 +105,9 @@ class Request(ABC, Generic[R]):
     def decode(self, frame: bytes) -> R | None:
         """Read the answer; ``None`` if it is the answer to something else."""
 
-    def called(self) -> list[bytes]:
+    def called(self, number: int) -> bytes:
         """Write the request to be answered on the connection by which it goes."""
-        return [self.kind.value.encode(), self.encode("")]
+        return _calls.request(number, self.kind.code, self.encode(""))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import zmq
 
 from aft import _ipc
-from aft._ipc import CALL, IpcDir
+from aft._ipc import IpcDir
 from aft._requests import Kind
 
 GRACE_S = 0.05
@@ -18,6 +18,9 @@ GRACE_S = 0.05
 
 LOOK_S = 0.2
 """How often, while waiting for an answer, to see whether the sidecar still lives."""
+
+BUSY_S = 0.002
+"""A pause before it is tried again, where more clients connect than the sidecar lets in."""
 
 _SHARED_MODE = 0o660
 """The sidecar may run as another user of the same group, and must be able to connect."""
@@ -51,24 +54,16 @@ class Inlet:
             Path(self._path).unlink(missing_ok=True)
 
 
-def outlet(context: zmq.Context[Any], directory: IpcDir, kind: Kind) -> zmq.Socket[Any]:
+def open_outlet(context: zmq.Context[Any], directory: IpcDir, kind: Kind) -> zmq.Socket[Any]:
     """Open a socket for requests of this kind."""
-    return _connected(context.socket(zmq.PUSH), directory.path_of(kind.value))
-
-
-def dealer(context: zmq.Context[Any], directory: IpcDir) -> zmq.Socket[Any]:
-    """Open a socket for requests of all kinds and their answers."""
-    return _connected(context.socket(zmq.DEALER), directory.path_of(CALL))
-
-
-def _connected(socket: zmq.Socket[Any], path: str) -> zmq.Socket[Any]:
+    socket: zmq.Socket[Any] = context.socket(zmq.PUSH)
     socket.linger = 0
     # Requests go to a sidecar that is there or nowhere: none waits here to surprise one that is
     # started later.
     socket.setsockopt(zmq.IMMEDIATE, 1)
     socket.setsockopt(zmq.RECONNECT_IVL, 20)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
-    socket.connect(f"ipc://{path}")
+    socket.connect(f"ipc://{directory.path_of(kind.value)}")
     return socket
 
 

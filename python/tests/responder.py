@@ -1,7 +1,10 @@
-"""A sidecar in a Python thread, over real ZeroMQ sockets, that can be told to misbehave."""
+"""A sidecar in a Python thread, over real sockets, that can be told to misbehave."""
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import struct
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -18,6 +21,34 @@ from aft.testing._node import Node
 Mischief: TypeAlias = Callable[[str, bytes], list[tuple[str, bytes]]]
 
 
+class Caller:
+    """A connection to ``call``, from the sidecar's side."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self._received = b""
+
+    def requests(self) -> list[tuple[int, Kind, bytes]] | None:
+        """Take what has come; ``None`` at the end of the connection."""
+        data = self.connection.recv(1 << 20)
+        if not data:
+            return None
+        self._received += data
+        found = []
+        while len(self._received) >= 9:
+            length, number, code = struct.unpack_from(">IIB", self._received)
+            if len(self._received) < 4 + length:
+                break
+            found.append((number, list(Kind)[code - 1], self._received[9 : 4 + length]))
+            self._received = self._received[4 + length :]
+        return found
+
+    def answer(self, number: int, reply: bytes) -> None:
+        # A client that has given up is gone.
+        with contextlib.suppress(OSError):
+            self.connection.sendall(struct.pack(">II", 4 + len(reply), number) + reply)
+
+
 class Responder:
     """Answers like a sidecar, except where a mischief is planned for the next request of a kind.
 
@@ -32,6 +63,9 @@ class Responder:
         self.seen: dict[Kind, list[bytes]] = defaultdict(list)
         self._mischief: dict[Kind, deque[Mischief]] = defaultdict(deque)
         self._context: zmq.Context[Any] = zmq.Context()
+        self._listener: socket.socket | None = None
+        self._callers: dict[int, Caller] = {}
+        self._pushes: dict[str, zmq.Socket[Any]] = {}
         self._control = self._context.socket(zmq.PAIR)
         self._control.bind("inproc://control")
         self._thread = threading.Thread(target=self._serve)
@@ -69,58 +103,79 @@ class Responder:
     def _serve(self) -> None:
         control = self._context.socket(zmq.PAIR)
         control.connect("inproc://control")
-        router = self._context.socket(zmq.ROUTER)
         pulls = {kind: self._context.socket(zmq.PULL) for kind in Kind}
-        pushes: dict[str, zmq.Socket[Any]] = {"": router}
         poller = zmq.Poller()
         poller.register(control, zmq.POLLIN)
         if self._calls:
-            router.bind(f"ipc://{self.directory}/{CALL}")
-            poller.register(router, zmq.POLLIN)
+            path = Path(self.directory) / CALL
+            path.unlink(missing_ok=True)
+            self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._listener.bind(str(path))
+            self._listener.listen()
+            poller.register(self._listener, zmq.POLLIN)
         for kind, pull in pulls.items():
             pull.bind(f"ipc://{self.directory}/{kind.value}")
             poller.register(pull, zmq.POLLIN)
         self._ready.set()
         try:
-            self._loop(control, pulls, pushes, poller)
+            self._loop(control, pulls, poller)
         except BaseException as failure:
             self._failure = failure
-        for socket in (*pulls.values(), *pushes.values()):
-            socket.close(linger=0)
+        for used in (*pulls.values(), *self._pushes.values()):
+            used.close(linger=0)
+        for caller in self._callers.values():
+            caller.connection.close()
+        if self._listener is not None:
+            self._listener.close()
         control.send(b"done")
         control.close()
 
-    def _loop(self, control: Any, pulls: Any, pushes: dict[str, Any], poller: Any) -> None:
+    def _loop(self, control: Any, pulls: Any, poller: Any) -> None:
         while True:
             ready = dict(poller.poll())
             for kind, pull in pulls.items():
                 if pull in ready:
-                    self._answer(kind, pull.recv(), pushes)
-            if pushes[""] in ready:
-                caller, name, frame = pushes[""].recv_multipart()
-                self._answer(Kind(name.decode()), frame, pushes, caller)
+                    self._answer(kind, pull.recv())
+            if self._listener is not None and self._listener.fileno() in ready:
+                caller = Caller(self._listener.accept()[0])
+                self._callers[caller.connection.fileno()] = caller
+                poller.register(caller.connection, zmq.POLLIN)
+                continue
+            for descriptor in ready.keys() & self._callers.keys():
+                self._serve_caller(descriptor, poller)
             if control in ready:
                 if control.recv() == b"stop":
                     return
-                self._send(self.held, pushes)
+                self._send(self.held)
                 self.held.clear()
                 control.send(b"done")
 
-    def _answer(self, kind: Kind, frame: bytes, pushes: dict[str, Any], caller: bytes = b"") -> None:
+    def _serve_caller(self, descriptor: int, poller: Any) -> None:
+        caller = self._callers[descriptor]
+        requests = caller.requests()
+        if requests is None:
+            poller.unregister(caller.connection)
+            self._callers.pop(descriptor).connection.close()
+            return
+        for number, kind, message in requests:
+            self._answer(kind, message, f"call:{descriptor}:{number}")
+
+    def _answer(self, kind: Kind, frame: bytes, caller: str = "") -> None:
         self.seen[kind].append(frame)
         address, reply = self.node.answer(kind, frame)
         assert bool(caller) == (address == ""), "where to answer is said once"
-        address = address or caller.hex()
+        address = address or caller
         planned = self._mischief[kind]
-        to_send = planned.popleft()(address, reply) if planned else [(address, reply)]
-        self._send(to_send, pushes)
+        self._send(planned.popleft()(address, reply) if planned else [(address, reply)])
 
-    def _send(self, replies: list[tuple[str, bytes]], pushes: dict[str, Any]) -> None:
+    def _send(self, replies: list[tuple[str, bytes]]) -> None:
         for address, reply in replies:
-            if not address.startswith("ipc:"):
-                pushes[""].send_multipart([bytes.fromhex(address), reply])
+            if address.startswith("call:"):
+                _, descriptor, number = address.split(":")
+                if caller := self._callers.get(int(descriptor)):
+                    caller.answer(int(number), reply)
                 continue
-            if address not in pushes:
-                pushes[address] = self._context.socket(zmq.PUSH)
-                pushes[address].connect(address)
-            pushes[address].send(reply)
+            if address not in self._pushes:
+                self._pushes[address] = self._context.socket(zmq.PUSH)
+                self._pushes[address].connect(address)
+            self._pushes[address].send(reply)

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import zmq
 
 import aft
 from aft._ipc import IpcDir
@@ -202,18 +201,18 @@ def test_what_a_killed_sidecar_left_keeps_nobody_from_an_older_one(ipc_dir: Path
         older.close()
 
 
+@pytest.mark.parametrize("calls", [True], indirect=True)
 def test_a_request_that_was_handed_over_in_part_is_no_part_of_the_next(
     client: aft.Client, responder: Responder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.get("a")
 
-    def interrupted(socket: zmq.Socket[bytes], frames: list[bytes], flags: int) -> None:
-        if len(frames) > 1:
-            socket.send(frames[0], flags | zmq.SNDMORE)
+    def interrupted(connection: socket.socket, data: bytes) -> None:
+        connection.send(data[: len(data) // 2])
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(zmq.Socket, "send_multipart", interrupted)
+        patched.setattr(socket.socket, "sendall", interrupted)
         with pytest.raises(KeyboardInterrupt):
             client.get("b")
     responder.node.versions.commit({"a": b"right"})

@@ -57,6 +57,8 @@ pub struct SocketStatus {
     pub requests_waiting: usize,
     /// Sockets open for answers.
     pub reply_sockets: usize,
+    /// Clients that are answered on their own connection.
+    pub callers: usize,
     /// Bytes of answers that wait for slow clients.
     pub reply_bytes_queued: usize,
     /// Answers dropped because a queue was full.
@@ -89,6 +91,7 @@ pub(super) fn publish(node: &Status, sockets: &SocketStatus) {
     gauge!("aft_cache_bytes").set(node.cached_bytes as f64);
     gauge!("aft_requests_waiting").set(sockets.requests_waiting as f64);
     gauge!("aft_reply_sockets").set(sockets.reply_sockets as f64);
+    gauge!("aft_callers").set(sockets.callers as f64);
     gauge!("aft_reply_bytes_queued").set(sockets.reply_bytes_queued as f64);
     gauge!("aft_members").set(node.members.len() as f64);
     gauge!("aft_members_live").set(node.members_live as f64);
@@ -193,5 +196,6 @@ fn describe() {
     describe_gauge!("aft_cache_bytes", Unit::Bytes, "Values cached");
     describe_gauge!("aft_requests_waiting", "Requests that wait for their answer");
     describe_gauge!("aft_reply_sockets", "Sockets open for answers");
+    describe_gauge!("aft_callers", "Clients that are answered on their own connection");
     describe_gauge!("aft_reply_bytes_queued", Unit::Bytes, "Answers waiting for slow clients");
 }

@@ -347,6 +347,7 @@ impl Worker {
         SocketStatus {
             requests_waiting,
             reply_sockets: self.sockets.outbox().peer_count(),
+            callers: self.sockets.callers(),
             reply_bytes_queued: self.sockets.queued_bytes(),
             peers: self.peers.as_ref().map(Peers::traffic).unwrap_or_default(),
             ..SocketStatus::default()

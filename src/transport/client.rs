@@ -3,12 +3,18 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::io::{BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::inbox::{self, Inbox};
-use super::{TransportError, failed};
+use super::inbox::Inbox;
+use super::{TransportError, calls, failed};
+
+/// Read at once of an answer.
+const READ_BYTES: usize = 64 * 1024;
 
 /// What clients of one process share. Cheap to clone.
 #[derive(Clone, Default)]
@@ -24,27 +30,46 @@ pub struct Client {
 
 /// Sends requests to a socket that answers on the connection by which they came.
 pub struct CallingClient {
-    socket: zmq::Socket,
+    stream: BufReader<UnixStream>,
+    number: u32,
 }
 
 impl CallingClient {
-    /// Connects. Neither a send nor a receive takes longer than `timeout`.
-    pub fn open(
-        context: &ClientContext,
-        endpoint: &str,
-        timeout: Duration,
-    ) -> Result<Self, TransportError> {
-        let socket = context.0.socket(zmq::DEALER).map_err(failed("create", endpoint))?;
-        configure(&socket, timeout).map_err(failed("configure", endpoint))?;
-        socket.connect(endpoint).map_err(failed("connect to", endpoint))?;
-        Ok(Self { socket })
+    /// Connects. No send or receive takes longer than `timeout`.
+    pub fn open(path: &Path, timeout: Duration) -> Result<Self, TransportError> {
+        let connect = || {
+            let stream = UnixStream::connect(path)?;
+            stream.set_write_timeout(Some(timeout))?;
+            stream.set_read_timeout(Some(timeout))?;
+            Ok(stream)
+        };
+        let failed = |source| TransportError::Connect { path: path.to_owned(), source };
+        let stream = BufReader::with_capacity(READ_BYTES, connect().map_err(failed)?);
+        Ok(Self { stream, number: 0 })
     }
 
-    /// Sends a request of a kind and waits for its answer, as [`Client::call`] does.
-    pub fn call(&self, kind: &str, request: Vec<u8>) -> Option<Bytes> {
-        self.socket.send(kind, zmq::SNDMORE).ok()?;
-        self.socket.send(request, 0).ok()?;
-        self.socket.recv_msg(0).ok().map(inbox::bytes_of)
+    /// Sends a request without waiting for its answer. Says by which number that will be known.
+    pub fn send(&mut self, kind: u8, request: &[u8]) -> Option<u32> {
+        self.number = self.number.wrapping_add(1);
+        let request = calls::request(self.number, kind, request)?;
+        self.stream.get_mut().write_all(&request).ok()?;
+        Some(self.number)
+    }
+
+    /// Waits for an answer, to whichever request. None if none comes in time, or the server has gone.
+    pub fn receive(&mut self) -> Option<(u32, Bytes)> {
+        let mut head = [0; 8];
+        self.stream.read_exact(&mut head).ok()?;
+        let (bytes, number) = calls::parse_answer_head(head)?;
+        let mut body = vec![0; bytes];
+        self.stream.read_exact(&mut body).ok()?;
+        Some((number, body.into()))
+    }
+
+    /// Sends a request and waits for its answer, as [`Client::call`] does.
+    pub fn call(&mut self, kind: u8, request: &[u8]) -> Option<Bytes> {
+        let number = self.send(kind, request)?;
+        self.receive().filter(|(answered, _)| *answered == number).map(|(_, answer)| answer)
     }
 }
 

@@ -1,10 +1,11 @@
-//! Messages over ZeroMQ: the only place that knows the `zmq` crate.
+//! Messages over sockets: the only place that knows the `zmq` crate.
 //!
 //! One thread owns all sockets. It sleeps in [`Sockets::wait`] until a message can be read, a client
 //! that was slow can take more, or another thread calls [`Wake::wake`]; it does not poll on a short
-//! timer, unless a client is slow and libzmq would not tell when it no longer is. Messages are single frames, requests and answers alike travel PUSH → PULL. The exceptions are
-//! clients that are answered on their own connection (DEALER → ROUTER: [`Sockets::call`]), and ZeroMQ's own
-//! request and reply, spoken by those who ask for the nodes of a cluster: [`Asker`], and [`Sockets::answer`].
+//! timer. Messages are single frames, requests and answers alike travel PUSH → PULL. The exceptions are
+//! clients that are answered on their own connection, which is a plain Unix socket ([`Sockets::call`]), and
+//! ZeroMQ's own request and reply, spoken by those who ask for the nodes of a cluster: [`Asker`], and
+//! [`Sockets::answer`].
 //!
 //! ZeroMQ promises no delivery, so nothing here does: a message that cannot be delivered is dropped
 //! and counted ([`Drops`]).
@@ -13,7 +14,7 @@
 
 mod answerer;
 mod asker;
-mod callers;
+mod calls;
 mod client;
 mod inbox;
 mod outbox;
@@ -22,14 +23,15 @@ mod wake;
 
 use std::fmt;
 use std::os::fd::{AsRawFd, RawFd};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use answerer::Answered;
 use answerer::Answerer;
 pub use asker::{AskError, Asker};
-use callers::Callers;
-pub use callers::{Call, Caller};
+use calls::Callers;
+pub use calls::{BadFrame, Call, Called, Caller};
 pub use client::{CallingClient, Client, ClientContext, Responder};
 pub use inbox::Inbox;
 pub use outbox::{Drops, Outbox, OutboxLimits, Ticket};
@@ -50,7 +52,23 @@ pub enum TransportError {
         /// libzmq's reason.
         source: zmq::Error,
     },
-    /// The wake-up descriptor could not be made.
+    /// Nobody can connect there.
+    #[error("cannot listen at {}: {source}", path.display())]
+    Listen {
+        /// Where.
+        path: PathBuf,
+        /// The kernel's reason.
+        source: std::io::Error,
+    },
+    /// Nobody takes calls there.
+    #[error("cannot connect to {}: {source}", path.display())]
+    Connect {
+        /// Where.
+        path: PathBuf,
+        /// The kernel's reason.
+        source: std::io::Error,
+    },
+    /// What is to be waited for could not be told to the kernel.
     #[error("cannot create an event descriptor: {0}")]
     Wake(#[from] std::io::Error),
 }
@@ -127,28 +145,38 @@ impl Sockets {
         Ok(())
     }
 
-    /// Binds the socket for those who are answered on their own connection.
+    /// Listens for those who are answered on their own connection, at a path where no other process does.
     pub fn bind_callers(
         &mut self,
-        endpoint: &str,
+        path: &Path,
         message_bytes_max: usize,
     ) -> Result<(), TransportError> {
-        let limits = self.limits.clone();
-        let callers = Callers::bind(&self.context, endpoint, message_bytes_max, limits)?;
-        self.callers = Some(callers);
+        self.callers = Some(Callers::bind(path, message_bytes_max, self.limits.clone())?);
         Ok(())
     }
 
     /// The next request of those, if one is there.
-    pub fn call(&self) -> Option<Call> {
-        self.callers.as_ref()?.receive()
+    pub fn call(&mut self) -> Option<Called> {
+        self.callers.as_mut()?.receive()
+    }
+
+    /// Closes the connection of one of them: it asked for something that cannot be answered.
+    pub fn hang_up(&mut self, on: Caller) {
+        if let Some(callers) = &mut self.callers {
+            callers.hang_up(on);
+        }
+    }
+
+    /// How many of them there are.
+    pub fn callers(&self) -> usize {
+        self.callers.as_ref().map_or(0, Callers::clients)
     }
 
     /// Sends an answer, or queues it where the client is slow, or drops it and counts.
     pub fn reply(&mut self, to: &ReplyTo, bytes: Vec<u8>) {
         match (to, &mut self.callers) {
             (ReplyTo::Endpoint(endpoint), _) => self.outbox.send(endpoint, bytes),
-            (ReplyTo::Caller(caller), Some(callers)) => callers.send(caller, bytes),
+            (ReplyTo::Caller(caller), Some(callers)) => callers.send(*caller, bytes),
             (ReplyTo::Caller(_), None) => {}
         }
     }

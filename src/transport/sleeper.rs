@@ -98,7 +98,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
-    use super::super::{CALLS, CallingClient, ClientContext, OutboxLimits, ReplyTo, Sockets};
+    use super::super::{CALLS, Called, CallingClient, OutboxLimits, ReplyTo, Sockets};
 
     const SOON: Duration = Duration::from_secs(10);
 
@@ -142,15 +142,15 @@ mod tests {
     #[test]
     fn requests_wake_whatever_came_before() {
         let place = tempfile::tempdir().unwrap();
-        let endpoint = format!("ipc://{}", place.path().join("call").display());
+        let path = place.path().join("call");
         let mut sockets = Sockets::new(OutboxLimits::default()).unwrap();
-        sockets.bind_callers(&endpoint, 1_000).unwrap();
+        sockets.bind_callers(&path, 1_000).unwrap();
         sockets.sleep_in(near()).unwrap();
         let client = std::thread::spawn(move || {
-            let client = CallingClient::open(&ClientContext::default(), &endpoint, SOON).unwrap();
+            let mut client = CallingClient::open(&path, SOON).unwrap();
             (0..500u32).all(|number| {
-                let request = number.to_ne_bytes().to_vec();
-                client.call("get", request.clone()).is_some_and(|answer| answer == request)
+                let request = number.to_ne_bytes();
+                client.call(2, &request).is_some_and(|answer| answer == request[..])
             })
         });
         let (mut answered, mut readable) = (0, Vec::new());
@@ -159,7 +159,7 @@ mod tests {
             sockets.tick(Duration::ZERO);
             // As often as not it finds nothing; then it sleeps again.
             assert!(readable.is_empty() || readable == [CALLS]);
-            while let Some(call) = sockets.call() {
+            while let Some(Called::Request(call)) = sockets.call() {
                 sockets.reply(&ReplyTo::Caller(call.caller), call.request.to_vec());
                 answered += 1;
             }

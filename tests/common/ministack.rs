@@ -6,7 +6,7 @@
 // A test gives up by the real clock.
 #![allow(clippy::disallowed_methods)]
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import struct
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
-import zmq
 from aft._wire import aft_pb2 as aft
 from aft._wire import anna_pb2 as anna
 
 from daemon import Daemon, until
-from wire import COMMITTED, KINDS, Calling, Raw, response, tag
+from wire import COMMITTED, KINDS, Calling, Ended, Raw, response, tag
 
 MIB = 1 << 20
 CLIENTS = 1500
@@ -35,13 +36,14 @@ def test_both_ways_lead_to_the_same_transactions(daemon: Daemon, raw: Calling) -
 
 
 def test_answers_come_as_they_are_found(raw: Calling) -> None:
-    numbers = range(500)
-    for number in numbers:
+    asked = {}
+    for number in range(200):
         request = anna.KeyRequest(request_id=str(number))
         request.tuples.add(key=f"k{number}")
         raw.send("get", request.SerializeToString())
-    found = {response(raw.receive("get")).response_id for _ in numbers}
-    assert found == {str(number) for number in numbers}
+        asked[raw.number] = str(number)
+    answers = [raw.receive_numbered() for _ in asked]
+    assert {number: response(answer).response_id for number, answer in answers} == asked
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -68,61 +70,124 @@ def test_a_reply_address_is_not_asked_for(daemon: Daemon, raw: Calling) -> None:
     assert "leave it empty" in tag(raw.call("abort", b"some-id~" + wrong.encode())).detail
 
 
-def test_messages_of_no_kind_are_counted(daemon: Daemon, raw: Calling) -> None:
-    for frames in ([b""], [b"get"], [b"", b"x"], [b"GET", b"x"], [b"\xff" * 1000, b"x"], [b"call", b""]):
-        raw.dealer.send_multipart(frames)
-    until(lambda: daemon.counter("aft_bad_requests_total") == 6)
-    assert "is no kind of request" in daemon.logged()
-    raw.dealer.send_multipart([b"start", b"", b"more", b"and more"])
-    assert tag(raw.receive("start")).id
-    assert not raw.dealer.poll(100)
+@pytest.mark.parametrize(
+    ("sent", "why"),
+    [
+        (struct.pack(">IIB", 5, 1, 0), "0 is no kind of request"),
+        (struct.pack(">IIB", 5, 1, 7), "7 is no kind of request"),
+        (struct.pack(">IIB", 6, 1, 255) + b"x", "255 is no kind of request"),
+        (struct.pack(">I", 4), "announces a request of 4 bytes"),
+        (struct.pack(">I", 0xFFFFFFFF), "announces a request of 4294967295 bytes"),
+        (b"GET / HTTP/1.1\r\n", "announces a request of"),
+        # What a socket of ZeroMQ says first.
+        (b"\xff" + bytes(8) + b"\x7f", "announces a request of"),
+    ],
+)
+def test_what_is_no_request_ends_the_connection(
+    daemon: Daemon, raw: Calling, sent: bytes, why: str
+) -> None:
+    with Calling(daemon.ipc) as bad:
+        bad.stream.sendall(sent)
+        with pytest.raises((Ended, ConnectionResetError)):
+            bad.receive("")
+    assert daemon.counter("aft_bad_requests_total") == 1
+    assert why in daemon.logged()
+    assert raw.start().id, "others are served"
 
 
-@pytest.mark.parametrize("type_", [zmq.REQ, zmq.PUSH, zmq.SUB, zmq.PAIR, zmq.ROUTER])
-def test_sockets_of_other_types(daemon: Daemon, raw: Calling, type_: int) -> None:
-    other = raw.context.socket(type_)
-    other.linger = 0
-    other.connect(f"ipc://{daemon.ipc}/call")
-    if type_ == zmq.REQ:
-        other.send_multipart([b"start", b""])
+@pytest.mark.parametrize("seed", range(5))
+def test_random_bytes_do_no_harm(daemon: Daemon, raw: Calling, seed: int) -> None:
+    dice = random.Random(seed)
+    for _ in range(50):
+        with Calling(daemon.ipc) as bad, contextlib.suppress(OSError):
+            for _ in range(dice.randrange(4)):
+                # Often a request that would be one.
+                length = dice.choice([5, dice.randrange(2000), dice.randrange(1 << 32)])
+                bad.stream.sendall(
+                    struct.pack(">IIB", length, dice.randrange(1 << 32), dice.randrange(9))
+                )
+                bad.stream.sendall(dice.randbytes(dice.randrange(2000)))
     assert raw.start().id
+    until(lambda: daemon.status()["sockets"]["callers"] == 1)
 
 
-def test_a_client_that_stops_reading_costs_little(daemon: Daemon, raw: Calling) -> None:
+def test_a_request_may_come_in_pieces(daemon: Daemon, raw: Calling) -> None:
+    with Calling(daemon.ipc) as slow:
+        for byte in slow.frame("start", b""):
+            assert raw.start().id, "others are served"
+            slow.stream.sendall(bytes([byte]))
+        assert tag(slow.receive("start")).id
+
+
+def test_what_is_only_announced_takes_no_room(daemon: Daemon, raw: Calling) -> None:
+    before = daemon.rss_bytes()
+    announcing = [Calling(daemon.ipc) for _ in range(50)]
+    for client in announcing:
+        client.stream.sendall(struct.pack(">IIB", 200 * MIB, 1, 3) + bytes(10_000))
+    assert raw.start().id
+    until(lambda: daemon.status()["sockets"]["callers"] == 51)
+    assert daemon.rss_bytes() - before < 50 * MIB
+    for client in announcing:
+        client.__exit__()
+    until(lambda: daemon.status()["sockets"]["callers"] == 1)
+
+
+def test_a_client_that_stops_reading_is_asked_for_nothing_more(daemon: Daemon, raw: Calling) -> None:
     raw.put({"large": bytes(4 * MIB)})
     before = daemon.rss_bytes()
-    lazy = raw.context.socket(zmq.DEALER)
-    lazy.rcvhwm = 1
-    lazy.connect(f"ipc://{daemon.ipc}/call")
     request = anna.KeyRequest()
     request.tuples.add(key="large")
-    for _ in range(500):
-        lazy.send_multipart([b"get", request.SerializeToString()])
-    until(lambda: daemon.counter("aft_replies_dropped_total") > 100)
-    assert raw.get("large")["large"] == bytes(4 * MIB), "others are served"
-    # 2 GB of answers were asked for. 64 MiB of them may wait, and 64 messages in libzmq.
-    assert daemon.rss_bytes() - before < 500 * MIB
-    until(lambda: daemon.status()["sockets"]["reply_bytes_queued"] == 0)
+    with Calling(daemon.ipc) as lazy:
+        for _ in range(200):
+            lazy.send("get", request.SerializeToString())
+        until(lambda: daemon.status()["sockets"]["reply_bytes_queued"] > MIB)
+        assert raw.get("large")["large"] == bytes(4 * MIB), "others are served"
+        # 800 MB of answers were asked for.
+        assert daemon.rss_bytes() - before < 50 * MIB
+        until(lambda: daemon.status()["sockets"]["callers"] == 1)
+    assert daemon.counter("aft_replies_dropped_total") >= 1
+    assert daemon.status()["sockets"]["reply_bytes_queued"] == 0
 
 
-def test_more_clients_than_libzmq_has_sockets(daemon: Daemon, raw: Calling) -> None:
-    contexts, clients = [zmq.Context() for _ in range(CLIENTS // 500)], []
+def test_a_client_that_reads_late_gets_all(daemon: Daemon, raw: Calling) -> None:
+    raw.put({"large": bytes(4 * MIB)})
+    request = anna.KeyRequest()
+    request.tuples.add(key="large")
+    for _ in range(20):
+        raw.send("get", request.SerializeToString())
+    until(lambda: daemon.status()["sockets"]["reply_bytes_queued"] > MIB)
+    for _ in range(20):
+        answer = response(raw.receive("get"))
+        assert anna.LWWValue.FromString(answer.tuples[0].payload).value == bytes(4 * MIB)
+
+
+def test_many_clients(daemon: Daemon, raw: Calling) -> None:
+    clients = [Calling(daemon.ipc) for _ in range(CLIENTS)]
+    for client in clients:
+        client.send("start", b"")
+    assert len({tag(client.receive("start")).id for client in clients}) == CLIENTS
+    status = daemon.status()["sockets"]
+    assert (status["callers"], status["reply_sockets"]) == (CLIENTS + 1, 0)
+    for client in clients:
+        client.__exit__()
+    until(lambda: daemon.status()["sockets"]["callers"] == 1)
+
+
+def test_without_descriptors_to_spare_new_clients_wait(launch: Callable[..., Daemon]) -> None:
+    # A shell that sets the limit becomes the daemon.
+    limited = ("sh", "-c", 'ulimit -n 300; exec "$0" "$@"')
+    daemon = launch("--storage", "memory", on=limited).wait_until_ready()
+    clients = [Calling(daemon.ipc) for _ in range(200)]
     try:
-        for number in range(CLIENTS):
-            socket = contexts[number % len(contexts)].socket(zmq.DEALER)
-            socket.linger = 0
-            socket.connect(f"ipc://{daemon.ipc}/call")
-            clients.append(socket)
-            socket.send_multipart([b"start", b""])
-        ids = set()
-        for socket in clients:
-            assert socket.poll(12_000)
-            ids.add(tag(socket.recv()).id)
-        assert len(ids) == CLIENTS
-        assert daemon.status()["sockets"]["reply_sockets"] == 0, "none is opened for them"
+        for client in clients:
+            client.send("start", b"")
+        until(lambda: "cannot take more clients now" in daemon.logged())
+        for client in clients:
+            assert tag(client.receive("start")).id
+            client.__exit__()
     finally:
-        for context in contexts:
-            context.destroy(linger=0)
+        for client in clients:
+            client.__exit__()
 
 
 def test_whoever_waits_is_answered_before_the_end(start: Callable[..., Daemon]) -> None:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import base64
 import itertools
 import os
+import select
+import socket
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import zmq
 from aft._wire import aft_pb2 as aft
 from aft._wire import anna_pb2 as anna
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 KINDS = ("start", "get", "put", "continue", "commit", "abort")
 RUNNING, COMMITTED, ABORTED = aft.RUNNING, aft.COMMITTED, aft.ABORTED
@@ -19,6 +26,10 @@ _numbers = itertools.count()
 
 class NoAnswer(Exception):
     """Nothing came in time."""
+
+
+class Ended(Exception):
+    """The connection was closed by the sidecar."""
 
 
 class Raw:
@@ -34,35 +45,34 @@ class Raw:
         self.push = {kind: self._push(kind) for kind in KINDS}
         self.pull = {kind: self._pull(kind) for kind in KINDS}
 
-    def __enter__(self) -> Raw:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.context.destroy(linger=0)
 
     def _push(self, kind: str) -> zmq.Socket[bytes]:
-        socket = self.context.socket(zmq.PUSH)
-        socket.linger = 0
-        socket.connect(f"ipc://{self.directory}/{kind}")
-        return socket
+        push = self.context.socket(zmq.PUSH)
+        push.linger = 0
+        push.connect(f"ipc://{self.directory}/{kind}")
+        return push
 
     def _pull(self, kind: str) -> zmq.Socket[bytes]:
-        socket = self.context.socket(zmq.PULL)
-        socket.bind(self.address(kind))
-        return socket
+        pull = self.context.socket(zmq.PULL)
+        pull.bind(self.address(kind))
+        return pull
 
     def address(self, kind: str) -> str:
         return f"ipc://{self.directory}/{kind}_{self.name}"
 
     def receive(self, kind: str, seconds: float = 12.0) -> bytes:
-        socket = self.answers(kind)
-        if not socket.poll(int(seconds * 1000)):
+        if not self.has_answer(kind, seconds):
             raise NoAnswer(kind)
-        return socket.recv()
+        return self.pull[kind].recv()
 
-    def answers(self, kind: str) -> zmq.Socket[bytes]:
-        """Where answers of this kind arrive."""
-        return self.pull[kind]
+    def has_answer(self, kind: str, seconds: float) -> bool:
+        """Whether one comes in this time."""
+        return bool(self.pull[kind].poll(int(seconds * 1000)))
 
     def send(self, kind: str, message: bytes) -> None:
         self.push[kind].send(message)
@@ -155,18 +165,49 @@ class Calling(Raw):
     """The same over one connection, by which the answers come back."""
 
     def connect(self) -> None:
-        self.dealer: zmq.Socket[bytes] = self.context.socket(zmq.DEALER)
-        self.dealer.linger = 0
-        self.dealer.connect(f"ipc://{self.directory}/call")
+        self.stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.stream.connect(f"{self.directory}/call")
+        #: The number of the request that was sent last.
+        self.number = 0
+
+    def __exit__(self, *_: object) -> None:
+        self.stream.close()
 
     def address(self, kind: str) -> str:
         return ""
 
-    def send(self, kind: str, message: bytes) -> None:
-        self.dealer.send_multipart([kind.encode(), message])
+    def frame(self, kind: str, message: bytes) -> bytes:
+        """A request under the next number, as it is sent."""
+        self.number += 1
+        head = struct.pack(">IIB", 5 + len(message), self.number, KINDS.index(kind) + 1)
+        return head + message
 
-    def answers(self, kind: str) -> zmq.Socket[bytes]:
-        return self.dealer
+    def send(self, kind: str, message: bytes) -> None:
+        self.stream.sendall(self.frame(kind, message))
+
+    def receive(self, kind: str, seconds: float = 12.0) -> bytes:
+        return self.receive_numbered(seconds)[1]
+
+    def receive_numbered(self, seconds: float = 12.0) -> tuple[int, bytes]:
+        """The next answer, and to which request it is."""
+        self.stream.settimeout(seconds)
+        length, number = struct.unpack(">II", self._exactly(8))
+        return number, self._exactly(length - 4)
+
+    def _exactly(self, count: int) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            try:
+                some = self.stream.recv(count - len(data))
+            except TimeoutError:
+                raise NoAnswer from None
+            if not some:
+                raise Ended
+            data += some
+        return bytes(data)
+
+    def has_answer(self, kind: str, seconds: float) -> bool:
+        return bool(select.select([self.stream], [], [], seconds)[0])
 
 
 class Failed(Exception):

@@ -163,14 +163,18 @@ class LogBucket(_message.Message):
     def __init__(self, entries: _Optional[_Iterable[_Union[LogEntry, _Mapping]]] = ..., closed: bool = ...) -> None: ...
 
 class LogEntry(_message.Message):
-    __slots__ = ["id", "record", "state"]
+    __slots__ = ["id", "keys", "record", "state", "timestamp"]
     ID_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
     RECORD_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     id: str
+    keys: int
     record: TransactionRecord
     state: LogState
-    def __init__(self, state: _Optional[_Union[LogState, str]] = ..., id: _Optional[str] = ..., record: _Optional[_Union[TransactionRecord, _Mapping]] = ...) -> None: ...
+    timestamp: int
+    def __init__(self, state: _Optional[_Union[LogState, str]] = ..., id: _Optional[str] = ..., record: _Optional[_Union[TransactionRecord, _Mapping]] = ..., timestamp: _Optional[int] = ..., keys: _Optional[int] = ...) -> None: ...
 
 class LogSegment(_message.Message):
     __slots__ = ["low", "records", "settled"]

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Any
 
 import zmq
 
 from aft import _ipc
-from aft._ipc import CALL, IpcDir
+from aft._calls import NUMBERS, Answers
+from aft._ipc import CALL, Door, IpcDir
 from aft._requests import Kind, Request
-from aft._sockets import GRACE_S, Inlet, dealer, outlet
+from aft._sockets import BUSY_S, GRACE_S, LOOK_S, Inlet, open_outlet
 from aft.aio import _wait
 
 
 class Line(ABC):
     """One request at a time."""
 
-    socket: zmq.Socket[Any]
-    """Where the answer arrives."""
-
     @abstractmethod
-    def leads_to(self, door: str) -> bool:
+    def leads_to(self, door: Door) -> bool:
         """Whether it can be used for requests to this socket of the sidecar's."""
 
     @abstractmethod
-    async def send(self, request: Request[Any], until: float) -> None:
-        """Hand a request over to libzmq, connected to the sidecar; or raise, and it was not sent."""
+    async def send(self, request: Request[Any], door: Door, until: float) -> None:
+        """Hand a request over to the sidecar; or raise, and it was not sent."""
+
+    @abstractmethod
+    async def receive(self, request: Request[Any], until: float) -> bytes | None:
+        """Wait for a message. ``None`` if none comes in time; raises if none can come any more."""
 
     @abstractmethod
     def close(self) -> None:
@@ -37,35 +39,100 @@ class Line(ABC):
 
 
 class Call(Line):
-    """A connection of its own, for requests and answers."""
+    """A connection for requests and their answers."""
 
-    def __init__(self, context: zmq.Context[Any], directory: IpcDir) -> None:
+    def __init__(self, directory: IpcDir, door: Door) -> None:
         self._directory = directory
-        self.socket = dealer(context, directory)
+        self._door = door
+        self._connection: socket.socket | None = None
+        self._answers = Answers()
+        self._number = 0
 
-    def leads_to(self, door: str) -> bool:
-        return door == CALL
+    def leads_to(self, door: Door) -> bool:
+        return door == self._door
 
-    async def send(self, request: Request[Any], until: float) -> None:
-        await _send(self.socket, request.called(), self._directory, CALL, request, until)
+    async def send(self, request: Request[Any], door: Door, until: float) -> None:
+        self._number = (self._number + 1) % NUMBERS
+        try:
+            connection = self._connection or await self._connect(until)
+            await _wait.send_all(connection, request.called(self._number), until)
+        except BaseException as error:
+            # What has left is a part of a request at most.
+            self.close()
+            if isinstance(error, TimeoutError):
+                raise _ipc.unreachable("the sidecar takes no requests", request.about) from error
+            if isinstance(error, OSError):
+                why = self._directory.why_unreachable(CALL) or f"the request cannot be sent: {error}"
+                raise _ipc.unreachable(why, request.about) from error
+            raise
+
+    async def _connect(self, until: float) -> socket.socket:
+        self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._connection.setblocking(False)
+        while True:
+            try:
+                self._connection.connect(self._directory.path_of(CALL))
+            except BlockingIOError:
+                # Many connect at this moment.
+                if time.monotonic() > until:
+                    raise TimeoutError from None
+                await asyncio.sleep(BUSY_S)
+            else:
+                return self._connection
+
+    async def receive(self, request: Request[Any], until: float) -> bytes | None:
+        while True:
+            found = self._answers.take()
+            if found is None:
+                if not await self._read(request, until):
+                    return None
+            elif found[0] == self._number:
+                return found[1]
+
+    async def _read(self, request: Request[Any], until: float) -> bool:
+        if self._connection is None:
+            return False
+        try:
+            data = await _wait.receive_some(self._connection, self._answers.read_next(), until)
+        except OSError:
+            data = b""
+        if data is None:
+            return False
+        if not data:
+            raise _ipc.bereaved(request.about)
+        self._answers.feed(data)
+        return True
 
     def close(self) -> None:
-        self.socket.close()
+        if self._connection is not None:
+            self._connection.close()
+        self._connection, self._answers = None, Answers()
 
 
 class Addressed(Line):
     """A socket for answers; requests share those of the client."""
 
-    def __init__(self, context: zmq.Context[Any], directory: IpcDir, outlets: Outlets) -> None:
-        self._inlet = Inlet(context, directory)
+    def __init__(self, directory: IpcDir, outlets: Outlets) -> None:
+        self._directory = directory
+        self._inlet = Inlet(outlets.context, directory)
         self._outlets = outlets
-        self.socket = self._inlet.socket
+        self._door: Door | None = None
 
-    def leads_to(self, door: str) -> bool:
-        return door != CALL and self._inlet.is_reachable()
+    def leads_to(self, door: Door) -> bool:
+        return door.name != CALL and self._inlet.is_reachable()
 
-    async def send(self, request: Request[Any], until: float) -> None:
+    async def send(self, request: Request[Any], door: Door, until: float) -> None:
+        self._door = door
         await self._outlets.send(request, self._inlet.address, until)
+
+    async def receive(self, request: Request[Any], until: float) -> bytes | None:
+        while (now := time.monotonic()) < until:
+            message = await _wait.receive(self._inlet.socket, min(until, now + LOOK_S))
+            if message is not None:
+                return message
+            if self._door is not None and self._directory.is_gone(self._door):
+                raise _ipc.bereaved(request.about)
+        return None
 
     def close(self) -> None:
         self._inlet.close()
@@ -75,7 +142,7 @@ class Outlets:
     """A socket for each kind of request, shared by all tasks, so that there are few of them."""
 
     def __init__(self, context: zmq.Context[Any], directory: IpcDir) -> None:
-        self._context = context
+        self.context = context
         self._directory = directory
         self._sockets: dict[Kind, zmq.Socket[Any]] = {}
         self._locks = {kind: asyncio.Lock() for kind in Kind}
@@ -83,32 +150,30 @@ class Outlets:
     async def send(self, request: Request[Any], reply_to: str, until: float) -> None:
         """As `Line.send`; the answer is to go to ``reply_to``."""
         kind = request.kind
-        frames = [request.encode(reply_to)]
+        message = request.encode(reply_to)
         async with self._locks[kind]:
             if kind not in self._sockets:
-                self._sockets[kind] = outlet(self._context, self._directory, kind)
-            await _send(self._sockets[kind], frames, self._directory, kind.value, request, until)
+                self._sockets[kind] = open_outlet(self.context, self._directory, kind)
+            try:
+                why = await self._send(self._sockets[kind], message, kind, until)
+            except zmq.ZMQError as error:
+                why = f"the request cannot be sent: {error}"
+        if why is not None:
+            raise _ipc.unreachable(why, request.about)
+
+    async def _send(
+        self, socket: zmq.Socket[Any], message: bytes, kind: Kind, until: float
+    ) -> str | None:
+        if await _wait.send(socket, message, min(until, time.monotonic() + GRACE_S)):
+            return None
+        why = self._directory.why_unreachable(kind.value)
+        if why is None and await _wait.send(socket, message, until):
+            return None
+        return why or "the sidecar takes no requests"
 
     def close(self) -> None:
         """Close all sockets."""
-        for socket in self._sockets.values():
-            socket.close()
-
-
-async def _send(
-    socket: zmq.Socket[Any],
-    frames: Sequence[bytes],
-    directory: IpcDir,
-    door: str,
-    request: Request[Any],
-    until: float,
-) -> None:
-    try:
-        if await _wait.send(socket, frames, min(until, time.monotonic() + GRACE_S)):
-            return
-        why = directory.why_unreachable(door)
-        if why is None and await _wait.send(socket, frames, until):
-            return
-    except zmq.ZMQError as error:
-        raise _ipc.unreachable(f"the request cannot be sent: {error}", request.about) from error
-    raise _ipc.unreachable(why or "the sidecar takes no requests", request.about)
+        for outlet in self._sockets.values():
+            outlet.close()
+        self._sockets.clear()
+        self.context.term()

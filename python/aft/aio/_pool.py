@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import zmq
 
 from aft import _ipc
-from aft._ipc import CALL, IpcDir
+from aft._ipc import CALL, Door, IpcDir
 from aft._requests import Request
-from aft._sockets import LOOK_S, with_room
-from aft.aio import _wait
+from aft._sockets import with_room
 from aft.aio._lines import Addressed, Call, Line, Outlets
 from aft.errors import InvalidRequest
 
@@ -31,8 +30,7 @@ class _Sockets:
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._directory = directory
-        self._context: zmq.Context[Any] = with_room(zmq.Context())
-        self._outlets = Outlets(self._context, directory)
+        self._outlets: Outlets | None = None
         self._idle: list[Line] = []
         self._lent: set[Line] = set()
 
@@ -40,7 +38,7 @@ class _Sockets:
         """Whether they work in this loop and process."""
         return self._loop is asyncio.get_running_loop() and self._pid == os.getpid()
 
-    def take(self, door: str) -> Line:
+    def take(self, door: Door) -> Line:
         """Lend a line for one request."""
         while self._idle and not self._idle[-1].leads_to(door):
             self._idle.pop().close()
@@ -63,13 +61,15 @@ class _Sockets:
         for line in (*self._idle, *self._lent):
             line.close()
         self._idle.clear()
-        self._outlets.close()
-        self._context.term()
+        if self._outlets is not None:
+            self._outlets.close()
 
-    def _new(self, door: str) -> Line:
-        if door == CALL:
-            return Call(self._context, self._directory)
-        return Addressed(self._context, self._directory, self._outlets)
+    def _new(self, door: Door) -> Line:
+        if door.name == CALL:
+            return Call(self._directory, door)
+        if self._outlets is None:
+            self._outlets = Outlets(with_room(zmq.Context()), self._directory)
+        return Addressed(self._directory, self._outlets)
 
 
 class AsyncPool:
@@ -86,16 +86,14 @@ class AsyncPool:
         async with sockets.turns:
             until = time.monotonic() + within_s
             door = self._directory.door(request.kind)
-            line = sockets.take(door.name)
+            line = sockets.take(door)
             answer = None
             is_sent = False
             try:
-                await line.send(request, until)
+                await line.send(request, door, until)
                 is_sent = True
-                while answer is None and (now := time.monotonic()) < until:
-                    answer = await _receive(line, request, min(until, now + LOOK_S))
-                    if answer is None and self._directory.is_gone(door):
-                        raise _ipc.bereaved(request.about)
+                while answer is None and (message := await line.receive(request, until)) is not None:
+                    answer = request.decode(message)
             finally:
                 # Given up or cancelled: a late answer must reach nobody.
                 sockets.give_back(line, is_usable=answer is not None or not is_sent)
@@ -123,12 +121,3 @@ class AsyncPool:
         if self._sockets is None:
             self._sockets = _Sockets(self._directory)
         return self._sockets
-
-
-async def _receive(line: Line, request: Request[R], until: float) -> R | None:
-    """Wait for the answer, and drop whatever else arrives."""
-    while (frame := await _wait.receive(line.socket, until)) is not None:
-        answer = request.decode(frame)
-        if answer is not None:
-            return answer
-    return None

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::bench::BenchError;
 use crate::bench::messages::{self, Requests, request_id};
 use crate::frontend::ipc::{CALL, Kind};
-use crate::transport::{CallingClient, ClientContext};
+use crate::transport::CallingClient;
 use crate::wire::TransactionStatus;
 
 /// Longer than any deadline of the sidecar.
@@ -27,16 +27,7 @@ pub(in crate::bench) type Refused = String;
 impl Executor {
     /// Connects to the node whose sockets are in `dir`.
     pub(in crate::bench) fn open(dir: &Path) -> Result<Self, BenchError> {
-        Self::open_in(&ClientContext::default(), dir)
-    }
-
-    /// The same, with the threads of a context that is shared.
-    pub(in crate::bench) fn open_in(
-        context: &ClientContext,
-        dir: &Path,
-    ) -> Result<Self, BenchError> {
-        let endpoint = format!("ipc://{}", dir.join(CALL).display());
-        let client = CallingClient::open(context, &endpoint, ANSWER_MAX)?;
+        let client = CallingClient::open(&dir.join(CALL), ANSWER_MAX)?;
         let requests = Requests { answer_endpoint: String::new(), value: Bytes::new() };
         Ok(Self { client, requests, asked: 0 })
     }
@@ -98,9 +89,9 @@ impl Executor {
         self.commit(&txn)
     }
 
-    fn call(&self, kind: Kind, request: Vec<u8>) -> Result<Bytes, Refused> {
+    fn call(&mut self, kind: Kind, request: Vec<u8>) -> Result<Bytes, Refused> {
         let silent = || format!("no answer to a {} in {ANSWER_MAX:?}", kind.name());
-        self.client.call(kind.name(), request).ok_or_else(silent)
+        self.client.call(kind.code(), &request).ok_or_else(silent)
     }
 
     fn next_id(&mut self) -> String {

@@ -34,8 +34,8 @@ pub(super) struct Idle {
 pub(super) fn measure(run: &Run<'_>) -> Result<Idle, BenchError> {
     raise_file_limit();
     let dir = &run.sidecar.ipc_dir;
-    let bytes_per_client = grown(run, |context, _| {
-        let mut client = Executor::open_in(context, dir)?;
+    let bytes_per_client = grown(run, |_, _| {
+        let mut client = Executor::open(dir)?;
         client.get_alone(&[key(0)]).map_err(BenchError::Answer)?;
         let txn = client.start().map_err(BenchError::Answer)?;
         client.commit(&txn).map_err(BenchError::Answer)?;

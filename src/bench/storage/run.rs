@@ -12,7 +12,6 @@ use crate::bench::children::Family;
 use crate::bench::cluster::executor::Executor;
 use crate::bench::messages::key;
 use crate::bench::sidecar::Server;
-use crate::transport::ClientContext;
 
 /// Keys that one loading transaction writes.
 const KEYS_AT_ONCE: usize = 16;
@@ -51,7 +50,6 @@ pub(super) struct Run<'a> {
     /// Without any, so that each read goes to the store; none if the store admits one sidecar only.
     pub uncached: Option<Server>,
     pub value: Bytes,
-    context: ClientContext,
     made: AtomicU64,
 }
 
@@ -73,17 +71,15 @@ impl<'a> Run<'a> {
         };
         let value = vec![7; options.value_bytes].into();
         let directly = Directly { runtime, direct: ground.direct.clone(), name };
-        let context = ClientContext::default();
         let made = AtomicU64::new(0);
-        let run =
-            Self { options, runtime, ground, directly, sidecar, uncached, value, context, made };
+        let run = Self { options, runtime, ground, directly, sidecar, uncached, value, made };
         run.load()?;
         Ok(run)
     }
 
     /// A client of a sidecar, with sockets of its own.
     pub fn executor(&self, server: &Server) -> Result<Executor, BenchError> {
-        Executor::open_in(&self.context, &server.ipc_dir)
+        Executor::open(&server.ipc_dir)
     }
 
     /// A name that was not used before.

@@ -84,7 +84,12 @@ impl Directory {
 
     /// The endpoint of one of the sidecar's sockets.
     pub fn endpoint(&self, name: &str) -> String {
-        format!("ipc://{}", self.path.join(name).display())
+        format!("ipc://{}", self.path_of(name).display())
+    }
+
+    /// The file of one of them.
+    pub fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
     }
 
     /// The names under which clients may know the directory, without a slash at the end.
@@ -94,7 +99,7 @@ impl Directory {
 
     /// Lets the directory's group connect to a socket.
     pub fn open_to_group(&self, name: &str) {
-        let socket = self.path.join(name);
+        let socket = self.path_of(name);
         if let Err(error) = fs::set_permissions(&socket, Permissions::from_mode(MODE)) {
             tracing::warn!(socket = %socket.display(), %error, "cannot open the socket to its group");
         }
@@ -104,7 +109,7 @@ impl Directory {
 impl Drop for Directory {
     fn drop(&mut self) {
         for name in names() {
-            let _ = fs::remove_file(self.path.join(name));
+            let _ = fs::remove_file(self.path_of(name));
         }
     }
 }

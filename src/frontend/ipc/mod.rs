@@ -1,6 +1,6 @@
-//! ZeroMQ IPC sockets for executors on the same machine, in one directory: six PULL sockets, one per kind of
-//! request, where each request names the socket on which it wants its answer; and `call`, for all kinds, where
-//! it is answered on the connection by which it came.
+//! Sockets for executors on the same machine, in one directory: six PULL sockets of ZeroMQ, one per kind of
+//! request, where each request names the socket on which it wants its answer; and `call`, a plain Unix socket for
+//! all kinds, where it is answered on the connection by which it came.
 
 mod address;
 mod answer;
@@ -12,7 +12,7 @@ mod token;
 use bytes::Bytes;
 
 use crate::node::{Answer, Event, Ticket};
-use crate::transport::{Call, Caller, ReplyTo, Sockets, TransportError};
+use crate::transport::{Call, Called, Caller, ReplyTo, Sockets, TransportError};
 use crate::txn::Map;
 
 pub use address::AddressError;
@@ -50,7 +50,16 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.name().as_bytes() == name)
     }
 
-    /// The name of its socket file, and its first frame on `call`.
+    /// What stands for it on `call`: from 1 for a start to 6 for an abort.
+    pub fn code(self) -> u8 {
+        self as u8 + 1
+    }
+
+    fn of_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+
+    /// The name of its socket file.
     pub fn name(self) -> &'static str {
         match self {
             Self::Start => "start",
@@ -67,7 +76,7 @@ impl Kind {
 #[derive(Debug, Clone)]
 pub struct RequestLimits {
     /// The largest message that is served, in bytes. One up to four times as large is refused with an
-    /// answer; beyond that libzmq closes the connection.
+    /// answer; beyond that the connection is closed.
     pub message_bytes_max: usize,
     /// The most keys in one request.
     pub keys_max: usize,
@@ -115,7 +124,7 @@ impl Frontend {
         // What is a little too large should be told so, not cut off.
         let hard_limit = limits.message_bytes_max.saturating_mul(4);
         // First, so that clients which find any of the others find it, too.
-        sockets.bind_callers(&directory.endpoint(CALL), hard_limit)?;
+        sockets.bind_callers(&directory.path_of(CALL), hard_limit)?;
         directory.open_to_group(CALL);
         for kind in Kind::ALL.map(Kind::name) {
             sockets.bind(&directory.endpoint(kind), hard_limit)?;
@@ -141,11 +150,17 @@ impl Frontend {
         sockets: &mut Sockets,
         elapsed: std::time::Duration,
     ) -> Option<Incoming> {
-        let Call { caller, kind, request } = sockets.call()?;
-        Some(match Kind::named(&kind) {
-            Some(kind) => self.take(sockets, kind, request, Some(caller), elapsed),
-            None => Incoming::Bad { kind: CALL, why: BadRequest::kind(&kind) },
-        })
+        let bad = |why| Some(Incoming::Bad { kind: CALL, why });
+        let Call { caller, kind, request } = match sockets.call()? {
+            Called::Request(call) => call,
+            Called::Bad(why) => return bad(BadRequest::Frame(why)),
+        };
+        let Some(kind) = Kind::of_code(kind) else {
+            // The client would wait for an answer that none of its kinds of request has.
+            sockets.hang_up(caller);
+            return bad(BadRequest::Kind(kind));
+        };
+        Some(self.take(sockets, kind, request, Some(caller), elapsed))
     }
 
     fn take(
@@ -156,7 +171,7 @@ impl Frontend {
         caller: Option<Caller>,
         elapsed: std::time::Duration,
     ) -> Incoming {
-        let way = caller.as_ref().map_or(Way::Named(&self.directory), Way::Back);
+        let way = caller.map_or(Way::Named(&self.directory), Way::Back);
         match request::decode(kind, message, way, &self.limits) {
             Decoded::Request(pending, make_event) => {
                 self.tickets += 1;

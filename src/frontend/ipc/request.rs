@@ -9,7 +9,7 @@ use super::{Directory, Kind, RequestLimits, scan, token};
 use crate::anna::lattice;
 use crate::node::{Address, Event, Ticket, Token};
 use crate::peer;
-use crate::transport::{Caller, ReplyTo};
+use crate::transport::{BadFrame, Caller, ReplyTo};
 use crate::txn::{AttemptId, BaseId, IdError, Key};
 use crate::wire::anna::{AnnaError, KeyRequest, KeyTuple, LatticeType, LwwValue};
 use crate::wire::{CommitRequest, MetadataRequest};
@@ -17,17 +17,17 @@ use crate::wire::{CommitRequest, MetadataRequest};
 /// The key of the tuple that carries the transaction id.
 const TRANSACTION_ID: &str = "TRANSACTION_ID";
 
-/// Of a first frame that is none.
-const KIND_BYTES_SHOWN: usize = 32;
-
 /// Why a message is not served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadRequest {
     /// It does not say what is asked.
     #[error(
-        "{0:?} is no kind of request; the first of two frames should be start, get, put, continue, commit or abort"
+        "{0} is no kind of request; 1 is start, 2 get, 3 put, 4 continue, 5 commit and 6 abort"
     )]
-    Kind(String),
+    Kind(u8),
+    /// It is no request at all.
+    #[error("what came on a connection is no request: {0}")]
+    Frame(BadFrame),
     /// It cannot be decoded.
     #[error("the message is not a valid {0}: {1}")]
     Undecodable(&'static str, String),
@@ -61,15 +61,11 @@ pub enum BadRequest {
 }
 
 impl BadRequest {
-    pub(super) fn kind(frame: &[u8]) -> Self {
-        let shown = frame.get(..KIND_BYTES_SHOWN).unwrap_or(frame);
-        Self::Kind(String::from_utf8_lossy(shown).into_owned())
-    }
-
     /// A short name, for counters.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Kind(_) => "kind",
+            Self::Frame(_) => "frame",
             Self::Undecodable(..) => "undecodable",
             Self::Address(_) => "reply_address",
             Self::Id(_) => "transaction_id",
@@ -90,14 +86,14 @@ pub(super) enum Way<'a> {
     /// It names a socket in this directory.
     Named(&'a Directory),
     /// Back to where it came from. It has no need to name anything, and must not.
-    Back(&'a Caller),
+    Back(Caller),
 }
 
 impl Way<'_> {
     fn reply_to(self, address: &str) -> Result<ReplyTo, AddressError> {
         match self {
             Self::Named(directory) => address::check(address, directory).map(ReplyTo::Endpoint),
-            Self::Back(caller) if address.is_empty() => Ok(ReplyTo::Caller(caller.clone())),
+            Self::Back(caller) if address.is_empty() => Ok(ReplyTo::Caller(caller)),
             Self::Back(_) => Err(AddressError::unasked(address)),
         }
     }
@@ -116,7 +112,7 @@ impl Way<'_> {
                 slots: Vec::new(),
             },
         };
-        Some(Pending { reply_to: ReplyTo::Caller(caller.clone()), asked })
+        Some(Pending { reply_to: ReplyTo::Caller(caller), asked })
     }
 
     /// Where the name of the socket begins, in a text that begins with its address.

@@ -23,7 +23,7 @@ use super::pack;
 use super::paxos;
 use super::read::{self, Resolved};
 use super::{AnnaStore, some_at_once};
-use crate::txn::{AttemptId, Commit, Key, Timestamp, Version};
+use crate::txn::{AttemptId, Commit, Key, Version};
 use crate::wire::{LogBucket, LogEntry, LogState};
 
 /// Commits that are copied before they are written.

@@ -243,7 +243,8 @@ async fn an_attempt_whose_record_is_too_large_for_the_log_is_cleared_away_as_wel
     let store = open(&kv, "1").await;
     let names: Vec<_> = (0..1_000).map(|n| format!("key{n:04}")).collect();
     let value = |n| Bytes::from(vec![7; if n == 900 { 1 << 20 } else { 1 }]);
-    let values: Vec<_> = names.iter().enumerate().map(|(n, key)| (key.as_str(), value(n))).collect();
+    let values: Vec<_> =
+        names.iter().enumerate().map(|(n, key)| (key.as_str(), value(n))).collect();
     *kv.refused.lock() = Some("aft~o~");
     store.commit(batch("many", 7, &values)).await.unwrap_err();
     *kv.refused.lock() = None;
