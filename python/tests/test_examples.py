@@ -34,3 +34,8 @@ def test_example(name: str, says: str, ipc_dir: Path, responder: Responder) -> N
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert says in done.stdout
+
+
+@pytest.mark.parametrize("calls", [True], indirect=True)
+def test_without_the_client(ipc_dir: Path, responder: Responder) -> None:
+    test_example("without_client.py", "found:     b'Ada'", ipc_dir, responder)
