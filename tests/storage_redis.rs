@@ -385,15 +385,8 @@ async fn followers_are_spared_what_they_wrote() {
     assert!(page.commits.is_empty() && page.end);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn values_whose_commit_never_came_are_swept() {
-    let server = RedisServer::start(&[]);
-    let store = open(options(&server.url())).await;
-    let live = batch("live", 1, 5);
-    commit(&store, &live).await;
-    server.cli(&["SET", "test:data/key/0/3/dead", "half a commit"]);
-    server.cli(&["SET", "test:data/key/0/900/young", "a commit under way"]);
-    server.cli(&["SET", "test:data/foreign", "something else"]);
+/// Looks through the whole store for what is older than 100 ns.
+async fn sweep(store: &RedisStore) -> Swept {
     let sweep = Sweep {
         superseded_before: Timestamp(100),
         outcomes_before: Timestamp(0),
@@ -405,6 +398,46 @@ async fn values_whose_commit_never_came_are_swept() {
     while !swept.end {
         swept += store.sweep(&sweep).await.expect("a sweep");
     }
+    swept
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_versions_are_noted_soon_or_by_a_sweep() {
+    let server = RedisServer::start(&[]);
+    let store = open(options(&server.url())).await;
+    let (old, new) = (batch("old", 2, 5), batch("new", 2, 6));
+    let keys: Vec<_> = new.commit.keys.iter().map(|written| written.key.clone()).collect();
+    for batch in [&new, &old] {
+        commit(&store, batch).await;
+    }
+    store.tend().await.expect("housekeeping");
+    let heads = store.heads(&keys).await.expect("heads");
+    assert_eq!(heads, [Some(new.commit.clone()), Some(new.commit.clone())]);
+
+    let (newer, newest) = (batch("newer", 2, 7), batch("newest", 2, 8));
+    for batch in [&newest, &newer] {
+        commit(&store, batch).await;
+    }
+    // The process dies.
+    drop(store);
+    let next = open(options(&server.url())).await;
+    let swept = [sweep(&next).await, sweep(&next).await];
+    assert_eq!(swept[0].versions + swept[1].versions, 6, "{swept:?}");
+    let heads = next.heads(&keys).await.expect("heads");
+    assert_eq!(heads, [Some(newest.commit.clone()), Some(newest.commit.clone())]);
+    assert_committed(&next, &[newest]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_whose_commit_never_came_are_swept() {
+    let server = RedisServer::start(&[]);
+    let store = open(options(&server.url())).await;
+    let live = batch("live", 1, 5);
+    commit(&store, &live).await;
+    server.cli(&["SET", "test:data/key/0/3/dead", "half a commit"]);
+    server.cli(&["SET", "test:data/key/0/900/young", "a commit under way"]);
+    server.cli(&["SET", "test:data/foreign", "something else"]);
+    let swept = sweep(&store).await;
     assert_eq!(swept.orphans, 1, "{swept:?}");
     assert_eq!(server.cli(&["EXISTS", "test:data/key/0/3/dead"]), "0");
     assert_eq!(server.cli(&["EXISTS", "test:data/key/0/900/young"]), "1");

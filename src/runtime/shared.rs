@@ -60,7 +60,7 @@ async fn follow(store: Arc<dyn Storage>, worker: Handle, mut position: LogPositi
 }
 
 async fn tend(store: Arc<dyn Storage>) {
-    let mut trouble = Trouble::new("cannot keep up the claim to this node's name");
+    let mut trouble = Trouble::new("cannot do what the store wants done regularly");
     let mut ticks = interval(TEND_EACH);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -19,7 +19,7 @@ use redis::{Cmd, Value};
 use super::super::codec;
 use super::address::Topology;
 use super::fault::Fault;
-use super::{RedisStore, garbage, heads, names};
+use super::{RedisStore, garbage};
 use crate::txn::Commit;
 
 impl RedisStore {
@@ -31,11 +31,7 @@ impl RedisStore {
         }
         self.write_each(commit, values).await?;
         let call = self.decision(commit, None);
-        let found = self.server.write_by(&self.server.scripts().commit, call).await?;
-        if found == Value::Nil && !self.names.is_whole() {
-            self.raise_heads_of(commit).await?;
-        }
-        Ok(found)
+        self.server.write_by(&self.server.scripts().commit, call).await
     }
 
     async fn decide_at_once(&self, commit: &Commit, values: &[Bytes]) -> Result<Value, Fault> {
@@ -78,27 +74,12 @@ impl RedisStore {
     fn decision(&self, commit: &Commit, last: Option<&str>) -> Cmd {
         let id = commit.version.writer.base();
         let partition = self.names.of_id(&id);
-        let of_id = [
-            &partition.outcomes[..],
-            &partition.log[..],
-            &partition.sequence[..],
-            &partition.heads[..],
-        ];
+        let of_id = [&partition.outcomes[..], &partition.log[..], &partition.sequence[..]];
         let touched: Vec<_> = of_id.into_iter().chain(last).collect();
         let mut call = self.server.scripts().commit.call(&touched);
         let record = self.writer.sign(&codec::encode_commit(commit));
-        call.arg(id.as_str()).arg(record).arg(names::head(&commit.version));
-        if self.names.is_whole() {
-            for written in &commit.keys {
-                call.arg(written.key.as_str());
-            }
-        }
+        call.arg(id.as_str()).arg(record);
         call
-    }
-
-    pub(super) async fn raise_heads_of(&self, commit: &Commit) -> Result<(), Fault> {
-        let heads = commit.keys.iter().map(|written| (&written.key, &commit.version));
-        heads::raise(&self.server, &self.names, heads).await
     }
 
     /// Deletes the versions of a commit that did not come to be. A failure leaves them to a sweep.

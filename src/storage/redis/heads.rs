@@ -1,13 +1,15 @@
 //! The newest committed version of each key.
 //!
-//! On a single server the script that decides a commit raises its heads, so they are as new as any commit.
-//! In a cluster they are raised when the commit is decided and before it is acknowledged, and again by
-//! whoever finds its outcome.
+//! Heads are for keys that left a node's index, which raises them before, and for who sweeps. So a commit does not
+//! wait for its heads, which would take the server as long as all the rest of it: they are raised about a second
+//! later, together with those of other commits, once for a key that was written often meanwhile. What a process
+//! that dies does not come to, the next sweep does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
+use parking_lot::Mutex;
 use redis::Cmd;
 
 use super::super::StorageError;
@@ -19,8 +21,40 @@ use crate::txn::{Commit, Key, Outcome, Version};
 
 /// Keys in one question.
 const KEYS_MAX: usize = 1000;
+/// Heads raised by one call. Others wait meanwhile.
+const RAISED_AT_ONCE: usize = 100;
 /// How often heads are read again that name commits which were collected meanwhile.
 const TRIES: usize = 5;
+
+/// Heads to be raised.
+#[derive(Default)]
+pub(super) struct Pending(Mutex<HashMap<Key, Version>>);
+
+impl Pending {
+    pub fn note(&self, commit: &Commit) {
+        let mut pending = self.0.lock();
+        commit.keys.iter().for_each(|written| add(&mut pending, &written.key, &commit.version));
+    }
+
+    /// Raises them.
+    pub async fn raise(&self, server: &Server, names: &Names) -> Result<(), Fault> {
+        let some = std::mem::take(&mut *self.0.lock());
+        let raised = raise(server, names, some.iter()).await;
+        if raised.is_err() {
+            let mut pending = self.0.lock();
+            some.iter().for_each(|(key, version)| add(&mut pending, key, version));
+        }
+        raised
+    }
+}
+
+fn add(pending: &mut HashMap<Key, Version>, key: &Key, version: &Version) {
+    match pending.get_mut(key) {
+        Some(known) if *known >= *version => {}
+        Some(known) => *known = version.clone(),
+        None => drop(pending.insert(key.clone(), version.clone())),
+    }
+}
 
 /// The versions that are heads, in the order of the keys.
 pub(super) async fn versions(
@@ -110,7 +144,7 @@ pub(super) async fn raise<'a>(
     }
     let script = &server.scripts().heads;
     let calls = by_partition.iter().flat_map(|(partition, raised)| {
-        raised.chunks(KEYS_MAX).map(move |part| {
+        raised.chunks(RAISED_AT_ONCE).map(move |part| {
             let mut call = script.call(&[&names.partitions()[*partition].heads]);
             for (key, head) in part {
                 call.arg(*key).arg(head);

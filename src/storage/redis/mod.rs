@@ -5,13 +5,14 @@
 //!
 //! - **One outcome.** It is created by `HSETNX` in a script, with its log entry.
 //! - **On one server** a commit is one round trip (`commit`): the versions (`MSET`), and right behind them the
-//!   script that decides, raises the heads and writes the log entry. The values do not pass through the
+//!   script that decides and writes the log entry. The values do not pass through the
 //!   script: Lua would copy and hash each of them, which took twice as long. So a commit that finds its id
 //!   decided otherwise has written versions that no record names, and deletes them again; if it dies
 //!   before, a sweep finds them. They are never visible.
 //! - **In a cluster** the versions lie in slots of their own and are written first; then the script runs
-//!   where the record is; then the heads are raised; then the commit is acknowledged. A commit that dies
-//!   in between is undecided or decided, and repeating it does the rest.
+//!   where the record is; then the commit is acknowledged. A commit that dies in between is undecided, and
+//!   repeating it does the rest.
+//! - **The newest version** of each key is written down soon after (`heads`).
 //! - **The log** is argued in `log`.
 //!
 //! What a server acknowledges can be lost by it: with its power, or by a failover, as replicas hear of
@@ -25,6 +26,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use redis::Value;
+use tokio::time::timeout;
 
 use super::{
     CommitBatch, Garbage, LogPage, LogPosition, LogScope, PlainValue, Storage, StorageError, Sweep,
@@ -64,6 +66,8 @@ use server::{Replicas, Server};
 const VALUE_BYTES_MAX: usize = (512 << 20) - (1 << 17);
 /// The most that Redis takes from one client before it does it (`client-query-buffer-limit`), about.
 const COMMIT_BYTES_MAX: usize = 900 << 20;
+/// How long the end may take.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
 /// Names in one question, so that no answer gets too large.
 const NAMES_MAX: usize = 128;
 
@@ -95,6 +99,7 @@ pub struct RedisStore {
     server: Arc<Server>,
     names: Arc<Names>,
     writer: Writer,
+    heads: heads::Pending,
     walk: tokio::sync::Mutex<sweep::Walk>,
     original: Option<Original>,
 }
@@ -141,18 +146,14 @@ impl RedisStore {
             server: Arc::new(server),
             names: Arc::new(names),
             writer: Writer(options.instance.to_be_bytes()),
+            heads: heads::Pending::default(),
             walk: Default::default(),
             original: options.original.then(Original::default),
         })
     }
 
     /// What has to hold before an outcome is told that somebody else, or an earlier call, has stored.
-    async fn before_telling(&self, id: &BaseId, outcome: &Outcome) -> Result<(), Fault> {
-        if let Outcome::Committed(commit) = outcome
-            && !self.names.is_whole()
-        {
-            self.raise_heads_of(commit).await?;
-        }
+    async fn before_telling(&self, id: &BaseId) -> Result<(), Fault> {
         if self.server.waits() {
             // The name of the sequence begins with the tag, so this goes to the server of the outcome.
             let touched = format!("{}-told", self.names.of_id(id).sequence);
@@ -210,12 +211,13 @@ impl Storage for RedisStore {
         let id = commit.version.writer.base();
         let answer = self.decide(&commit, &values).await?;
         let Some(found) = outcomes::in_answer(&id, answer)? else {
+            self.heads.note(&commit);
             return Ok(Outcome::Committed(commit));
         };
         if found != Outcome::Committed(commit.clone()) {
             self.delete_versions_of(&commit).await;
         }
-        self.before_telling(&id, &found).await?;
+        self.before_telling(&id).await?;
         Ok(found)
     }
 
@@ -223,8 +225,8 @@ impl Storage for RedisStore {
         let mut cmd = redis::cmd("HGET");
         cmd.arg(&self.names.of_id(id).outcomes).arg(id.as_str());
         let found = outcomes::in_answer(id, self.server.ask(&cmd).await?)?;
-        if let Some(outcome) = &found {
-            self.before_telling(id, outcome).await?;
+        if found.is_some() {
+            self.before_telling(id).await?;
         }
         Ok(found)
     }
@@ -236,7 +238,7 @@ impl Storage for RedisStore {
         call.arg(id.as_str()).arg(self.writer.sign(&record));
         let answer = self.server.write_by(script, call).await?;
         let Some(found) = outcomes::in_answer(id, answer)? else { return Ok(Outcome::Aborted) };
-        self.before_telling(id, &found).await?;
+        self.before_telling(id).await?;
         Ok(found)
     }
 
@@ -271,6 +273,15 @@ impl Storage for RedisStore {
         true
     }
 
+    async fn tend(&self) -> Result<(), StorageError> {
+        Ok(self.heads.raise(&self.server, &self.names).await?)
+    }
+
+    async fn close(&self) {
+        // Nobody waits long for what a sweep does as well.
+        let _ = timeout(CLOSE_MAX, self.tend()).await;
+    }
+
     fn collects_garbage(&self) -> bool {
         true
     }
@@ -280,9 +291,6 @@ impl Storage for RedisStore {
     }
 
     async fn set_heads(&self, newest: &[(Key, Arc<Commit>)]) -> Result<(), StorageError> {
-        if self.names.is_whole() {
-            return Ok(());
-        }
         let newest = newest.iter().map(|(key, commit)| (key, &commit.version));
         Ok(heads::raise(&self.server, &self.names, newest).await?)
     }
@@ -308,6 +316,7 @@ impl Storage for RedisStore {
     }
 
     async fn usage(&self) -> Result<Usage, StorageError> {
+        self.tend().await?;
         usage::count(self).await
     }
 }

@@ -75,7 +75,7 @@ macro_rules! scripts {
 
 scripts! {
     /// Decides an id for a commit.
-    commit = [RAISE, include_str!("lua/commit.lua")].concat();
+    commit = include_str!("lua/commit.lua").to_owned();
     /// Decides an id otherwise.
     settle = include_str!("lua/settle.lua").to_owned();
     /// Raises heads.

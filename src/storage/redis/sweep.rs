@@ -131,7 +131,8 @@ impl Walk {
             commits.iter().flat_map(|c| c.keys.iter().map(|w| w.key.clone())).collect();
         let keys: Vec<_> = keys.into_iter().collect();
         let heads = heads::versions(&store.server, &store.names, &keys).await?;
-        let heads: HashMap<_, _> = keys.into_iter().zip(heads).collect();
+        let mut heads: HashMap<_, _> = keys.into_iter().zip(heads).collect();
+        raise_behind(store, &commits, &mut heads).await?;
         let mut versions = Vec::new();
         let mut records = Vec::new();
         for commit in commits {
@@ -186,6 +187,25 @@ impl Walk {
             }
         }
     }
+}
+
+/// Raises heads that somebody did not come to raise.
+async fn raise_behind(
+    store: &RedisStore,
+    commits: &[Arc<Commit>],
+    heads: &mut HashMap<Key, Option<Version>>,
+) -> Result<(), StorageError> {
+    let mut behind = HashMap::new();
+    for commit in commits {
+        for written in &commit.keys {
+            let head = heads.entry(written.key.clone()).or_default();
+            if head.as_ref().is_none_or(|head| *head < commit.version) {
+                *head = Some(commit.version.clone());
+                behind.insert(&written.key, &commit.version);
+            }
+        }
+    }
+    Ok(heads::raise(&store.server, &store.names, behind.into_iter()).await?)
 }
 
 /// Values whose commit never came.
