@@ -14,8 +14,8 @@ use clap::{Args, ValueEnum};
 use super::messages::{self, Requests, key, request_id};
 use super::stats::{Measured, Times};
 use super::{BenchError, system};
-use crate::frontend::ipc::Kind;
-use crate::transport::{Client, ClientContext};
+use crate::frontend::ipc::{CALL, Kind};
+use crate::transport::{CallingClient, Client, ClientContext};
 use crate::wire::TransactionStatus;
 
 /// How long an answer may take. After that the measurement is void.
@@ -63,6 +63,9 @@ pub struct ClientOptions {
     /// Distinguishes this client from others in the directory
     #[arg(long)]
     pub name: String,
+    /// Use the sidecar's socket `call`, where there is one
+    #[arg(long)]
+    pub call: bool,
     /// What to do
     #[arg(long)]
     pub plan: Plan,
@@ -180,7 +183,7 @@ fn turn(of: usize) -> usize {
 
 /// One client.
 pub(super) struct Session {
-    client: Client,
+    client: Way,
     requests: Requests,
     options: ClientOptions,
     random: u64,
@@ -190,6 +193,23 @@ pub(super) struct Session {
     times: BTreeMap<&'static str, Times>,
     /// False while warming up.
     counts: bool,
+}
+
+/// How a sidecar is asked.
+enum Way {
+    /// A socket for each kind of request, and one for answers.
+    Addressed(Client),
+    /// One connection for all.
+    Call(CallingClient),
+}
+
+impl Way {
+    fn call(&mut self, kind: Kind, request: Vec<u8>) -> Option<Bytes> {
+        match self {
+            Self::Addressed(client) => client.call(kind as usize, request),
+            Self::Call(client) => client.call(kind.code(), &request),
+        }
+    }
 }
 
 /// A refusal ends the transaction and is counted; anything worse ends the measurement.
@@ -205,14 +225,18 @@ impl Session {
         dir: &Path,
         thread: usize,
     ) -> Result<Self, BenchError> {
-        let endpoint = |name: &str| format!("ipc://{}", dir.join(name).display());
-        let targets = Kind::ALL.map(|kind| endpoint(kind.name()));
-        let answers = endpoint(&format!("b-{}-{thread}", options.name));
-        let client = Client::open(context, &targets, &answers, ANSWER_MAX)?;
-        let requests = Requests {
-            answer_endpoint: client.answer_endpoint().to_owned(),
-            value: vec![7; options.value_bytes].into(),
+        let (client, answer_endpoint) = if options.call && dir.join(CALL).exists() {
+            (Way::Call(CallingClient::open(&dir.join(CALL), ANSWER_MAX)?), String::new())
+        } else {
+            let endpoint = |name: &str| format!("ipc://{}", dir.join(name).display());
+            let targets = Kind::ALL.map(|kind| endpoint(kind.name()));
+            let answers = endpoint(&format!("b-{}-{thread}", options.name));
+            let client = Client::open(context, &targets, &answers, ANSWER_MAX)?;
+            let answer_endpoint = client.answer_endpoint().to_owned();
+            (Way::Addressed(client), answer_endpoint)
         };
+        let value = vec![7; options.value_bytes].into();
+        let requests = Requests { answer_endpoint, value };
         let seed = u64::from(std::process::id()) << 16 | thread as u64;
         Ok(Self {
             client,
@@ -350,7 +374,7 @@ impl Session {
     ) -> Result<Bytes, Trouble> {
         self.measured.requests += 1;
         let began = Instant::now();
-        let answer = self.client.call(kind as usize, request);
+        let answer = self.client.call(kind, request);
         let took = began.elapsed();
         let answer = answer.ok_or_else(|| {
             let seconds = ANSWER_MAX.as_secs();

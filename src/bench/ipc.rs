@@ -50,7 +50,8 @@ pub enum Store {
 /// The same clients talk in turns, of a tenth of a second each, to the sidecar and to a responder that
 /// only echoes prepared answers; ratios are of the medians over all rounds of this one run. "start" to "abort" are requests
 /// of transactions that are aborted, the rest belongs to transactions of start, two gets, a put and a
-/// commit. Reads are of values that the sidecar has in its cache.
+/// commit. Reads are of values that the sidecar has in its cache. "rust-call" are clients that speak to the
+/// sidecar over its socket `call`, which the responder does not have: its figures are those of ZeroMQ all the same.
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct IpcOptions {
     /// Numbers of client processes
@@ -182,7 +183,8 @@ impl Bench<'_> {
         sidecar: &Server,
         python: bool,
     ) -> Result<Vec<Cell>, BenchError> {
-        let languages = [(Language::Rust, true), (Language::Python, python)];
+        let languages =
+            [(Language::Rust, true), (Language::RustCalling, true), (Language::Python, python)];
         let wanted: Vec<(Language, usize)> = languages
             .into_iter()
             .filter(|(_, is_wanted)| *is_wanted)

@@ -84,10 +84,12 @@ pub(super) fn said(line: &str, name: &str) -> Option<String> {
 
 /// Which program plays the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Language {
     /// This program.
     Rust,
+    /// The same, over the socket `call`.
+    RustCalling,
     /// pyzmq and messages put together by hand.
     Python,
 }
@@ -96,6 +98,7 @@ impl Language {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Rust => "rust",
+            Self::RustCalling => "rust-call",
             Self::Python => "python",
         }
     }
@@ -293,9 +296,10 @@ fn client(
     load: &Load,
 ) -> Result<Command, BenchError> {
     let mut command = match language {
-        Language::Rust => {
+        Language::Rust | Language::RustCalling => {
             let mut command = this_program()?;
             command.args(["bench", "client"]);
+            command.args((language == Language::RustCalling).then_some("--call"));
             command
         }
         Language::Python => {

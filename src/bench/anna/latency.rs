@@ -81,6 +81,7 @@ fn session(sidecar: &Server, shape: Shape) -> Result<Session, BenchError> {
     let options = ClientOptions {
         ipc_dir: vec![sidecar.ipc_dir.clone()],
         name: format!("latency-{}", shape.value_bytes),
+        call: true,
         plan: Plan::Commit,
         threads: 1,
         seconds: 0.0,
