@@ -11,7 +11,8 @@ use crate::common::redis::{RedisCluster, RedisServer, wait_for};
 use aft::runtime::clock::random_seed;
 use aft::storage::redis::{Address, OpenError, RedisOptions, RedisStore};
 use aft::storage::{
-    CommitBatch, LogPosition, LogScope, Share, Storage, StorageError, Sweep, Swept, conformance,
+    CommitBatch, Garbage, LogPosition, LogScope, Share, Storage, StorageError, Superseded, Sweep,
+    Swept, conformance,
 };
 use aft::txn::{AttemptId, Commit, Key, Outcome, Timestamp, Version, WrittenKey};
 use aft::wire::{KeyValuePair, TransactionRecord, TransactionStatus};
@@ -426,6 +427,38 @@ async fn the_newest_versions_are_noted_soon_or_by_a_sweep() {
     let heads = next.heads(&keys).await.expect("heads");
     assert_eq!(heads, [Some(newest.commit.clone()), Some(newest.commit.clone())]);
     assert_committed(&next, &[newest]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_superseded_by_a_commit_that_the_server_lost_stays() {
+    let server = RedisServer::start(&["--enable-debug-command", "yes"]);
+    let store = open(options(&server.url())).await;
+    let (kept, lost) = (batch("kept", 1, 5), batch("lost", 1, 6));
+    commit(&store, &kept).await;
+    // All that there is of it, as after a failover or from a file without its end.
+    server.cli(&["SAVE"]);
+    commit(&store, &lost).await;
+    server.cli(&["DEBUG", "RELOAD", "NOSAVE"]);
+    let id = lost.commit.version.writer.base();
+    assert_eq!(answered(async || store.outcome(&id).await).await, None, "it is lost");
+
+    let key = kept.commit.keys[0].key.clone();
+    store.tend().await.expect("housekeeping");
+    let garbage = Garbage {
+        superseded: vec![Superseded {
+            commit: kept.commit.clone(),
+            keys: vec![key.clone()],
+            is_last: true,
+        }],
+        newest: vec![(key.clone(), lost.commit)],
+    };
+    store.collect(&garbage).await.expect("collecting");
+    for _ in 0..2 {
+        assert_eq!(sweep(&store).await.versions, 0);
+    }
+    let heads = store.heads(std::slice::from_ref(&key)).await.expect("heads");
+    assert_eq!(heads, [Some(kept.commit.clone())]);
+    assert_committed(&store, &[kept]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

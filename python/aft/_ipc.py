@@ -119,6 +119,16 @@ def unreachable(why: str, about: str | None) -> SidecarUnavailable:
     return SidecarUnavailable(why, about, sent=False)
 
 
+def why_unsent(error: OSError) -> str:
+    """Say why a connection was of no use, although somebody listens there."""
+    if isinstance(error, ConnectionError):
+        return (
+            "the sidecar ended the connection: it was started anew, or the request is many times larger "
+            "than it takes (--message-bytes-max)"
+        )
+    return f"the request cannot be sent: {error}"
+
+
 def unanswered(within_s: float, about: str | None) -> SidecarUnavailable:
     """Make the error for a request that was handed over and not answered in time."""
     return SidecarUnavailable(f"the sidecar did not answer within {within_s:.3g} s", about, sent=True)

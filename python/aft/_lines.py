@@ -40,6 +40,10 @@ class Line(ABC):
     def close(self) -> None:
         """Close it."""
 
+    @abstractmethod
+    def leave_to_parent(self) -> None:
+        """Let go of it in a process that was forked."""
+
 
 class Call(Line):
     """A connection for requests and their answers."""
@@ -66,23 +70,23 @@ class Call(Line):
             if isinstance(error, TimeoutError):
                 raise _ipc.unreachable("the sidecar takes no requests", request.about) from error
             if isinstance(error, OSError):
-                why = self._directory.why_unreachable(CALL) or f"the request cannot be sent: {error}"
+                why = self._directory.why_unreachable(CALL) or _ipc.why_unsent(error)
                 raise _ipc.unreachable(why, request.about) from error
             raise
 
     def _connect(self, request: Request[Any], until: float) -> socket.socket:
-        self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._connection.settimeout(_left_s(until))
+        connection = self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(_left_s(until))
         while True:
             try:
-                self._connection.connect(self._directory.path_of(CALL))
+                connection.connect(self._directory.path_of(CALL))
             except BlockingIOError:
                 # Many connect at this moment.
                 if time.monotonic() > until:
                     raise TimeoutError from None
                 time.sleep(BUSY_S)
             else:
-                return self._connection
+                return connection
 
     def receive(self, request: Request[Any], until: float) -> bytes | None:
         while True:
@@ -113,6 +117,10 @@ class Call(Line):
             self._connection.close()
         self._connection, self._answers = None, Answers()
 
+    def leave_to_parent(self) -> None:
+        # The connection itself goes on, as the parent has it open.
+        self.close()
+
 
 class Addressed(Line):
     """A socket for answers; requests share those of the client."""
@@ -142,6 +150,10 @@ class Addressed(Line):
 
     def close(self) -> None:
         self._inlet.close()
+
+    def leave_to_parent(self) -> None:
+        # A socket of ZeroMQ must not be touched here.
+        pass
 
 
 class Outlets:

@@ -67,6 +67,8 @@ class Pool:
 
     def start_anew_after_fork(self) -> None:
         """Leave the parent's sockets to the parent: they work in one process only."""
+        for line in self._idle:
+            line.leave_to_parent()
         self._inherited += [self._outlets, self._idle]
         self._start_empty()
 

@@ -147,7 +147,9 @@ class _OfAttempt(Request[Tag]):
 
     def decode(self, frame: bytes) -> Tag | None:
         tag = _tag(frame)
-        return tag if tag is not None and tag.id == self.attempt else None
+        # Of a request of which it kept nothing the sidecar cannot say the id.
+        is_own = tag is not None and (tag.id == self.attempt or (not tag.id and tag.error))
+        return tag if is_own else None
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,9 @@ class _OfKeys(Request[Items]):
             response = anna.KeyResponse.FromString(frame)
         except DecodeError:
             return None
-        if response.response_id != self.number:
+        # Of a request of which it kept nothing the sidecar cannot say the number.
+        is_unnamed_error = not response.response_id and response.error
+        if response.response_id != self.number and not is_unnamed_error:
             return None
         return Items(
             {tuple_.key: _item(tuple_) for tuple_ in response.tuples},

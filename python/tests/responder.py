@@ -64,7 +64,7 @@ class Responder:
         self._mischief: dict[Kind, deque[Mischief]] = defaultdict(deque)
         self._context: zmq.Context[Any] = zmq.Context()
         self._listener: socket.socket | None = None
-        self._callers: dict[int, Caller] = {}
+        self.callers: dict[int, Caller] = {}
         self._pushes: dict[str, zmq.Socket[Any]] = {}
         self._control = self._context.socket(zmq.PAIR)
         self._control.bind("inproc://control")
@@ -123,7 +123,7 @@ class Responder:
             self._failure = failure
         for used in (*pulls.values(), *self._pushes.values()):
             used.close(linger=0)
-        for caller in self._callers.values():
+        for caller in self.callers.values():
             caller.connection.close()
         if self._listener is not None:
             self._listener.close()
@@ -138,10 +138,10 @@ class Responder:
                     self._answer(kind, pull.recv())
             if self._listener is not None and self._listener.fileno() in ready:
                 caller = Caller(self._listener.accept()[0])
-                self._callers[caller.connection.fileno()] = caller
+                self.callers[caller.connection.fileno()] = caller
                 poller.register(caller.connection, zmq.POLLIN)
                 continue
-            for descriptor in ready.keys() & self._callers.keys():
+            for descriptor in ready.keys() & self.callers.keys():
                 self._serve_caller(descriptor, poller)
             if control in ready:
                 if control.recv() == b"stop":
@@ -151,11 +151,11 @@ class Responder:
                 control.send(b"done")
 
     def _serve_caller(self, descriptor: int, poller: Any) -> None:
-        caller = self._callers[descriptor]
+        caller = self.callers[descriptor]
         requests = caller.requests()
         if requests is None:
             poller.unregister(caller.connection)
-            self._callers.pop(descriptor).connection.close()
+            self.callers.pop(descriptor).connection.close()
             return
         for number, kind, message in requests:
             self._answer(kind, message, f"call:{descriptor}:{number}")
@@ -172,7 +172,7 @@ class Responder:
         for address, reply in replies:
             if address.startswith("call:"):
                 _, descriptor, number = address.split(":")
-                if caller := self._callers.get(int(descriptor)):
+                if caller := self.callers.get(int(descriptor)):
                     caller.answer(int(number), reply)
                 continue
             if address not in self._pushes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +29,11 @@ def nothing(address: str, reply: bytes) -> list[tuple[str, bytes]]:
     return []
 
 
+def wait_until_held(responder: Responder) -> None:
+    while not responder.held:
+        time.sleep(0.01)
+
+
 async def add_one(txn: aft.aio.AsyncTransaction) -> int:
     count = int(await txn.get("count") or b"0") + 1
     await txn.put("count", b"%d" % count)
@@ -45,6 +51,27 @@ def test_a_transaction(ipc_dir: Path, responder: Responder) -> None:
             await client.put("b", b"2")
             assert await client.get_many(["a", "b"]) == {"a": b"1", "b": b"2"}
             assert await client.resolve(txn.id) is aft.Outcome.COMMITTED
+
+    go(work())
+    assert list(ipc_dir.glob("reply_*")) == []
+
+
+def test_what_is_under_way_at_the_end_is_answered_and_disturbs_nobody(
+    ipc_dir: Path, responder: Responder
+) -> None:
+    async def work() -> None:
+        client, other = aft.aio.AsyncClient(ipc_dir), aft.aio.AsyncClient(ipc_dir)
+        await other.put("a", b"1")
+        responder.next(Kind.GET, responder.hold)
+        under_way = asyncio.create_task(client.get("a"))
+        await asyncio.to_thread(wait_until_held, responder)
+        await client.aclose()
+        assert await asyncio.gather(*(other.get("a") for _ in range(10))) == [b"1"] * 10
+        responder.release()
+        assert await under_way == b"1"
+        with pytest.raises(aft.InvalidRequest, match="closed"):
+            await client.get("a")
+        await other.aclose()
 
     go(work())
     assert list(ipc_dir.glob("reply_*")) == []

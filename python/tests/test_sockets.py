@@ -323,6 +323,26 @@ def test_a_forked_process_uses_sockets_of_its_own(client: aft.Client, responder:
     assert client.get_many(["a", "b"]) == {"a": b"parent", "b": b"child"}
 
 
+@pytest.mark.parametrize("calls", [True], indirect=True)
+def test_a_forked_process_keeps_no_connection_of_its_parent_open(
+    client: aft.Client, responder: Responder
+) -> None:
+    client.get("a")
+    (caller,) = responder.callers
+    stays, goes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(goes)
+        os.read(stays, 1)
+        os._exit(0)
+    client.close()
+    while caller in responder.callers:
+        time.sleep(0.01)
+    os.close(goes)
+    os.close(stays)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def test_paths_that_do_not_fit_into_a_socket_address_are_refused_at_once() -> None:
     with pytest.raises(aft.InvalidRequest, match="107 bytes of a Unix socket"):
         aft.Client("/tmp/" + "x" * 90)

@@ -154,6 +154,7 @@ impl Worker {
                 if busy || self.is_done() { Some(Duration::ZERO) } else { self.sleep_for() };
             self.sockets.wait(timeout, &mut readable);
             self.wake.is_awake();
+            self.sockets.tick(self.clock.now().elapsed);
             for socket in &readable {
                 match Kind::ALL.get(*socket) {
                     Some(kind) => self.serve_socket(*kind),
@@ -271,7 +272,6 @@ impl Worker {
 
     fn tick(&mut self) {
         let now = self.clock.now();
-        self.sockets.tick(now.elapsed);
         if self.node.next_deadline().is_some_and(|due| due <= now.elapsed) {
             self.handle_event(now, Event::Tick);
         }

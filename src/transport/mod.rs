@@ -31,7 +31,7 @@ pub use answerer::Answered;
 use answerer::Answerer;
 pub use asker::{AskError, Asker};
 use calls::Callers;
-pub use calls::{BadFrame, Call, Called, Caller};
+pub use calls::{BadFrame, Call, Called, Caller, TooLarge};
 pub use client::{CallingClient, Client, ClientContext, Responder};
 pub use inbox::Inbox;
 pub use outbox::{Drops, Outbox, OutboxLimits, Ticket};

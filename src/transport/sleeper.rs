@@ -160,7 +160,7 @@ mod tests {
             // As often as not it finds nothing; then it sleeps again.
             assert!(readable.is_empty() || readable == [CALLS]);
             while let Some(Called::Request(call)) = sockets.call() {
-                sockets.reply(&ReplyTo::Caller(call.caller), call.request.to_vec());
+                sockets.reply(&ReplyTo::Caller(call.caller), call.request.unwrap().to_vec());
                 answered += 1;
             }
         }

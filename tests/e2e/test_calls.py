@@ -8,12 +8,13 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 
+import aft as aft_client
 import pytest
 from aft._wire import aft_pb2 as aft
 from aft._wire import anna_pb2 as anna
 
 from daemon import Daemon, until
-from wire import COMMITTED, KINDS, Calling, Ended, Raw, response, tag
+from wire import COMMITTED, KINDS, Calling, Ended, Raw, lww, response, tag
 
 MIB = 1 << 20
 CLIENTS = 1500
@@ -123,13 +124,40 @@ def test_what_is_only_announced_takes_no_room(daemon: Daemon, raw: Calling) -> N
     before = daemon.rss_bytes()
     announcing = [Calling(daemon.ipc) for _ in range(50)]
     for client in announcing:
-        client.stream.sendall(struct.pack(">IIB", 200 * MIB, 1, 3) + bytes(10_000))
+        client.stream.sendall(struct.pack(">IIB", 100 * MIB, 1, 3) + bytes(10_000))
     assert raw.start().id
     until(lambda: daemon.status()["sockets"]["callers"] == 51)
     assert daemon.rss_bytes() - before < 50 * MIB
     for client in announcing:
         client.__exit__()
     until(lambda: daemon.status()["sockets"]["callers"] == 1)
+
+
+def test_a_request_that_is_too_large_is_told_so(start: Callable[..., Daemon]) -> None:
+    daemon = start("--storage", "memory", "--message-bytes-max", "100000", "--value-bytes-max", "50000")
+    with Calling(daemon.ipc) as raw:
+        raw.send("put", bytes(300_000))
+        raw.send("abort", bytes(300_000))
+        raw.send("start", b"")
+        assert "message-bytes-max" in response(raw.receive("put")).detail
+        assert "message-bytes-max" in tag(raw.receive("abort")).detail
+        assert tag(raw.receive("start")).id
+    with aft_client.Client(daemon.ipc) as client:
+        with pytest.raises(aft_client.AftError, match="message-bytes-max"):
+            client.put("k", bytes(300_000))
+        client.put("k", b"v")
+        assert client.get("k") == b"v"
+
+
+def test_what_was_asked_for_is_done_also_if_nobody_waits(daemon: Daemon, raw: Calling) -> None:
+    for number in range(20):
+        with Calling(daemon.ipc) as hasty:
+            tid = raw.start().id
+            put = hasty.request("put", tid)
+            put.tuples.add(key=f"k{number}", lattice_type=anna.LWW, payload=lww(b"v"))
+            frames = hasty.frame("put", put.SerializeToString())
+            hasty.stream.sendall(frames + hasty.frame("commit", hasty.commit_request(tid)))
+        until(lambda number=number: raw.get(f"k{number}") == {f"k{number}": b"v"})  # type: ignore[misc]
 
 
 def test_a_client_that_stops_reading_is_asked_for_nothing_more(daemon: Daemon, raw: Calling) -> None:

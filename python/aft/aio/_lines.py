@@ -62,23 +62,23 @@ class Call(Line):
             if isinstance(error, TimeoutError):
                 raise _ipc.unreachable("the sidecar takes no requests", request.about) from error
             if isinstance(error, OSError):
-                why = self._directory.why_unreachable(CALL) or f"the request cannot be sent: {error}"
+                why = self._directory.why_unreachable(CALL) or _ipc.why_unsent(error)
                 raise _ipc.unreachable(why, request.about) from error
             raise
 
     async def _connect(self, until: float) -> socket.socket:
-        self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._connection.setblocking(False)
+        connection = self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.setblocking(False)
         while True:
             try:
-                self._connection.connect(self._directory.path_of(CALL))
+                connection.connect(self._directory.path_of(CALL))
             except BlockingIOError:
                 # Many connect at this moment.
                 if time.monotonic() > until:
                     raise TimeoutError from None
                 await asyncio.sleep(BUSY_S)
             else:
-                return self._connection
+                return connection
 
     async def receive(self, request: Request[Any], until: float) -> bytes | None:
         while True:

@@ -32,7 +32,8 @@ class _Sockets:
         self._directory = directory
         self._outlets: Outlets | None = None
         self._idle: list[Line] = []
-        self._lent: set[Line] = set()
+        self._lent = 0
+        self._is_closed = False
 
     def is_of_here(self) -> bool:
         """Whether they work in this loop and process."""
@@ -43,26 +44,32 @@ class _Sockets:
         while self._idle and not self._idle[-1].leads_to(door):
             self._idle.pop().close()
         line = self._idle.pop() if self._idle else self._new(door)
-        self._lent.add(line)
+        self._lent += 1
         return line
 
     def give_back(self, line: Line, is_usable: bool) -> None:
         """Take a line back, or close it."""
-        self._lent.discard(line)
+        self._lent -= 1
         if is_usable:
             self._idle.append(line)
         else:
             line.close()
+        if self._is_closed:
+            self.close()
 
     def close(self) -> None:
-        """Close all sockets. Does nothing to what a parent process owns."""
+        """Close all sockets that are not in use, and the others as soon as they are not.
+
+        Does nothing to what a parent process owns.
+        """
         if self._pid != os.getpid():
             return
-        for line in (*self._idle, *self._lent):
-            line.close()
-        self._idle.clear()
-        if self._outlets is not None:
+        self._is_closed = True
+        while self._idle:
+            self._idle.pop().close()
+        if self._lent == 0 and self._outlets is not None:
             self._outlets.close()
+            self._outlets = None
 
     def _new(self, door: Door) -> Line:
         if door.name == CALL:
@@ -102,7 +109,7 @@ class AsyncPool:
         return answer
 
     def close(self) -> None:
-        """Close all sockets."""
+        """Take no more requests. Those under way are answered, then their sockets are closed, too."""
         self._is_closed = True
         if self._sockets is not None:
             self._sockets.close()

@@ -12,7 +12,7 @@ mod token;
 use bytes::Bytes;
 
 use crate::node::{Answer, Event, Ticket};
-use crate::transport::{Call, Called, Caller, ReplyTo, Sockets, TransportError};
+use crate::transport::{Call, Called, Caller, ReplyTo, Sockets, TooLarge, TransportError};
 use crate::txn::Map;
 
 pub use address::AddressError;
@@ -124,7 +124,7 @@ impl Frontend {
         // What is a little too large should be told so, not cut off.
         let hard_limit = limits.message_bytes_max.saturating_mul(4);
         // First, so that clients which find any of the others find it, too.
-        sockets.bind_callers(&directory.path_of(CALL), hard_limit)?;
+        sockets.bind_callers(&directory.path_of(CALL), limits.message_bytes_max)?;
         directory.open_to_group(CALL);
         for kind in Kind::ALL.map(Kind::name) {
             sockets.bind(&directory.endpoint(kind), hard_limit)?;
@@ -160,7 +160,13 @@ impl Frontend {
             sockets.hang_up(caller);
             return bad(BadRequest::Kind(kind));
         };
-        Some(self.take(sockets, kind, request, Some(caller), elapsed))
+        Some(match request {
+            Ok(request) => self.take(sockets, kind, request, Some(caller), elapsed),
+            Err(TooLarge { bytes }) => {
+                let decoded = request::too_large(kind, bytes, caller, &self.limits);
+                self.serve(sockets, kind, decoded, elapsed)
+            }
+        })
     }
 
     fn take(
@@ -172,7 +178,18 @@ impl Frontend {
         elapsed: std::time::Duration,
     ) -> Incoming {
         let way = caller.map_or(Way::Named(&self.directory), Way::Back);
-        match request::decode(kind, message, way, &self.limits) {
+        let decoded = request::decode(kind, message, way, &self.limits);
+        self.serve(sockets, kind, decoded, elapsed)
+    }
+
+    fn serve(
+        &mut self,
+        sockets: &mut Sockets,
+        kind: Kind,
+        decoded: Decoded,
+        elapsed: std::time::Duration,
+    ) -> Incoming {
+        match decoded {
             Decoded::Request(pending, make_event) => {
                 self.tickets += 1;
                 let ticket = Ticket(self.tickets);

@@ -195,6 +195,12 @@ pub(super) fn decode(kind: Kind, message: Bytes, way: Way<'_>, limits: &RequestL
     }
 }
 
+/// A request of so many bytes that none of it was kept.
+pub(super) fn too_large(kind: Kind, bytes: usize, from: Caller, limits: &RequestLimits) -> Decoded {
+    let why = BadRequest::TooLarge(bytes, limits.message_bytes_max);
+    Decoded::Bad { why, reply_to: Way::Back(from).back(kind) }
+}
+
 type Request = Result<(Pending, MakeEvent), Refused>;
 
 /// `<reply address>`, then `~<id>` if there is one, then `~<token>` for each commit that must be seen.

@@ -1,5 +1,7 @@
 //! Deleting what nobody needs any more.
 
+use std::collections::HashSet;
+
 use futures_util::future::try_join_all;
 use redis::{FromRedisValue, Value};
 
@@ -8,25 +10,29 @@ use super::fault::Fault;
 use super::names::Names;
 use super::outcomes::Writer;
 use super::server::Server;
-use crate::txn::Commit;
+use crate::txn::{Commit, Key};
 
 /// Names deleted by one command.
 const NAMES_MAX: usize = 500;
 
-/// Deletes what was collected.
+/// Deletes what was collected, but for versions of these keys: what superseded them is lost.
 pub(super) async fn collect(
     server: &Server,
     names: &Names,
     writer: Writer,
     garbage: &Garbage,
+    lost: &HashSet<String>,
 ) -> Result<(), StorageError> {
-    let versions = garbage
-        .superseded
-        .iter()
-        .flat_map(|gone| gone.keys.iter().map(|key| names.version(key, &gone.commit.version)));
+    let is_superseded = |key: &&Key| !lost.contains(key.as_str());
+    let versions = garbage.superseded.iter().flat_map(|gone| {
+        let keys = gone.keys.iter().filter(is_superseded);
+        keys.map(|key| names.version(key, &gone.commit.version))
+    });
     delete(server, versions.collect()).await?;
     // The records go last: they say which versions there are, if this is cut short.
-    let records = garbage.superseded.iter().filter(|gone| gone.is_last);
+    let records = garbage.superseded.iter();
+    let records =
+        records.filter(|gone| gone.is_last && gone.keys.iter().all(|k| is_superseded(&k)));
     try_join_all(records.map(|gone| forget(server, names, writer, &gone.commit))).await?;
     Ok(())
 }

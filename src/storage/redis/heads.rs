@@ -5,12 +5,12 @@
 //! later, together with those of other commits, once for a key that was written often meanwhile. What a process
 //! that dies does not come to, the next sweep does.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use futures_util::future::try_join_all;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
-use redis::Cmd;
+use redis::{Cmd, FromRedisValue};
 
 use super::super::StorageError;
 use super::fault::Fault;
@@ -23,6 +23,8 @@ use crate::txn::{Commit, Key, Outcome, Version};
 const KEYS_MAX: usize = 1000;
 /// Heads raised by one call. Others wait meanwhile.
 const RAISED_AT_ONCE: usize = 100;
+/// Such calls under way.
+const CALLS_AT_ONCE: usize = 16;
 /// How often heads are read again that name commits which were collected meanwhile.
 const TRIES: usize = 5;
 
@@ -44,7 +46,7 @@ impl Pending {
             let mut pending = self.0.lock();
             some.iter().for_each(|(key, version)| add(&mut pending, key, version));
         }
-        raised
+        raised.map(drop)
     }
 }
 
@@ -131,27 +133,36 @@ pub(super) async fn commits(
     Err(StorageError::Damaged(format!("the head of {key:?} names a commit that is not there")))
 }
 
-/// Makes sure that the heads are at least these.
+/// Makes sure that the heads are at least these. Answers the keys of commits that the server has acknowledged and
+/// does not know any more, as far as it can be asked: these are not raised.
 pub(super) async fn raise<'a>(
     server: &Server,
     names: &Names,
     newest: impl Iterator<Item = (&'a Key, &'a Version)>,
-) -> Result<(), Fault> {
-    let mut by_partition: BTreeMap<usize, Vec<(&str, String)>> = BTreeMap::new();
+) -> Result<HashSet<String>, Fault> {
+    let mut by_partition: BTreeMap<usize, Vec<(&Key, &Version)>> = BTreeMap::new();
     for (key, version) in newest {
-        let raised = by_partition.entry(names.of_key(key)).or_default();
-        raised.push((key.as_str(), names::head(version)));
+        by_partition.entry(names.of_key(key)).or_default().push((key, version));
     }
     let script = &server.scripts().heads;
     let calls = by_partition.iter().flat_map(|(partition, raised)| {
         raised.chunks(RAISED_AT_ONCE).map(move |part| {
-            let mut call = script.call(&[&names.partitions()[*partition].heads]);
-            for (key, head) in part {
-                call.arg(*key).arg(head);
+            let partition = &names.partitions()[*partition];
+            let outcomes = names.is_whole().then_some(&partition.outcomes[..]);
+            let touched: Vec<_> = std::iter::once(&partition.heads[..]).chain(outcomes).collect();
+            let mut call = script.call(&touched);
+            for (key, version) in part {
+                let id = version.writer.base();
+                call.arg(key.as_str()).arg(names::head(version)).arg(id.as_str());
             }
             call
         })
     });
-    try_join_all(calls.map(|call| server.write_by(script, call))).await?;
-    Ok(())
+    let calls = calls.map(|call| server.write_by(script, call)).collect::<Vec<_>>();
+    let mut answers = stream::iter(calls).buffer_unordered(CALLS_AT_ONCE);
+    let mut lost = HashSet::new();
+    while let Some(answer) = answers.try_next().await? {
+        lost.extend(Vec::<String>::from_redis_value(answer).unwrap_or_default());
+    }
+    Ok(lost)
 }

@@ -19,6 +19,7 @@
 //! writes after the client. Then outcomes, too, can be lost, and decided again and otherwise. `docs/stores.md`
 //! says what to set, and what [waiting for replicas](RedisOptions::wait) is worth.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,6 +163,23 @@ impl RedisStore {
         Ok(())
     }
 
+    /// Answers the keys whose newest commits the server has lost.
+    async fn raise_heads(
+        &self,
+        newest: &[(Key, Arc<Commit>)],
+    ) -> Result<HashSet<String>, StorageError> {
+        let newest = newest.iter().map(|(key, commit)| (key, &commit.version));
+        let lost = heads::raise(&self.server, &self.names, newest).await?;
+        if let Some(key) = lost.iter().next() {
+            tracing::warn!(
+                keys = lost.len(),
+                key,
+                "the server has lost commits that it acknowledged"
+            );
+        }
+        Ok(lost)
+    }
+
     /// Asks for the time, which the store has no other way to know.
     async fn wall_ns(&self) -> Result<u64, Fault> {
         let answers = self.server.ask_masters(&redis::cmd("TIME")).await?;
@@ -291,13 +309,12 @@ impl Storage for RedisStore {
     }
 
     async fn set_heads(&self, newest: &[(Key, Arc<Commit>)]) -> Result<(), StorageError> {
-        let newest = newest.iter().map(|(key, commit)| (key, &commit.version));
-        Ok(heads::raise(&self.server, &self.names, newest).await?)
+        self.raise_heads(newest).await.map(drop)
     }
 
     async fn collect(&self, garbage: &Garbage) -> Result<(), StorageError> {
-        self.set_heads(&garbage.newest).await?;
-        garbage::collect(&self.server, &self.names, self.writer, garbage).await
+        let lost = self.raise_heads(&garbage.newest).await?;
+        garbage::collect(&self.server, &self.names, self.writer, garbage, &lost).await
     }
 
     async fn sweep(&self, sweep: &Sweep) -> Result<Swept, StorageError> {

@@ -205,7 +205,8 @@ async fn raise_behind(
             }
         }
     }
-    Ok(heads::raise(&store.server, &store.names, behind.into_iter()).await?)
+    heads::raise(&store.server, &store.names, behind.into_iter()).await?;
+    Ok(())
 }
 
 /// Values whose commit never came.

@@ -1,21 +1,15 @@
-//! One connection: what came and is no whole request yet, and what waits to be taken.
+//! One connection: what came and was not taken yet, and the answers that wait to be taken.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::io::{ErrorKind, IoSlice, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use rustix::event::epoll::EventFlags;
 
-use super::frame::{self, ANSWER_HEAD_BYTES, BadFrame, Frame};
+use super::frame::{self, ANSWER_HEAD_BYTES, BadFrame, Frame, Inflow};
 
-/// Read at once.
-pub(super) const READ_BYTES: usize = 64 * 1024;
-/// Read at once of a request that is larger.
-const LARGE_READ_BYTES: usize = 256 * 1024;
-/// Room is made for so many times of what has come, at most: who only announces much takes nothing.
-const ROOM_AHEAD: usize = 8;
 /// Written at once: others wait meanwhile.
 const WRITE_BYTES: usize = 1 << 20;
 
@@ -45,94 +39,84 @@ pub(super) enum Received {
     /// There may be more right away.
     Nothing,
     Bad(BadFrame),
-    /// The client is gone.
+    /// The client is gone, and so is all that it sent.
     End,
 }
-
-/// Its other end is gone.
-#[derive(Debug)]
-pub(super) struct Gone;
 
 /// See the [module's page](self).
 pub(super) struct Connection {
     stream: UnixStream,
-    received: BytesMut,
+    inflow: Inflow,
     answers: VecDeque<Answer>,
     queued_bytes: usize,
-    /// Since when the client takes nothing of what waits.
-    pub(super) stalled_since: Duration,
+    /// The client takes no answers any more. What it has asked for is done all the same.
+    is_deaf: bool,
+    /// When something went in or out last, or began to wait.
+    pub(super) moved_at: Duration,
+    /// It has its turn already.
+    pub(super) is_queued: bool,
+    /// What the kernel is asked to tell of it.
+    pub(super) watched: EventFlags,
 }
 
 impl Connection {
-    /// Of a stream that does not block.
+    /// Of a stream that does not block, and is watched for what comes.
     pub(super) fn new(stream: UnixStream) -> Self {
         Self {
             stream,
-            received: BytesMut::new(),
+            inflow: Inflow::default(),
             answers: VecDeque::new(),
             queued_bytes: 0,
-            stalled_since: Duration::ZERO,
+            is_deaf: false,
+            moved_at: Duration::ZERO,
+            is_queued: false,
+            watched: EventFlags::IN,
         }
     }
 
     /// The next request, of what has come before or comes now.
-    pub(super) fn receive(&mut self, scratch: &mut [u8], body_bytes_max: usize) -> Received {
-        match self.take(body_bytes_max) {
-            Received::Nothing => {}
-            found => return found,
+    pub(super) fn receive(
+        &mut self,
+        scratch: &mut [u8],
+        body_bytes_max: usize,
+        now: Duration,
+    ) -> Received {
+        if !self.inflow.is_ready(body_bytes_max) {
+            match self.inflow.read(&mut self.stream, scratch, body_bytes_max) {
+                Ok(0) => return Received::End,
+                Ok(_) => self.moved_at = now,
+                Err(error) if is_passing(error.kind()) => return Received::Nothing,
+                Err(_) => return Received::End,
+            }
         }
-        match self.read(scratch, frame::missing(&self.received, body_bytes_max)) {
-            Ok(()) => self.take(body_bytes_max),
-            Err(Gone) => Received::End,
-        }
-    }
-
-    /// Whether a whole request has come that was not taken yet, or something that is none.
-    pub(super) fn has_more(&self, body_bytes_max: usize) -> bool {
-        !self.received.is_empty() && frame::missing(&self.received, body_bytes_max) == 0
-    }
-
-    fn take(&mut self, body_bytes_max: usize) -> Received {
-        let taken = frame::take(&mut self.received, body_bytes_max);
-        if self.received.is_empty() {
-            // Who is idle takes no room.
-            self.received = BytesMut::new();
-        }
-        match taken {
+        match self.inflow.take(body_bytes_max) {
             Ok(Some(frame)) => Received::Request(frame),
             Ok(None) => Received::Nothing,
             Err(why) => Received::Bad(why),
         }
     }
 
-    fn read(&mut self, scratch: &mut [u8], missing: usize) -> Result<(), Gone> {
-        if missing <= scratch.len() {
-            let bytes = ended(self.stream.read(scratch))?;
-            self.received.extend_from_slice(scratch.get(..bytes).unwrap_or_default());
-            return Ok(());
-        }
-        let before = self.received.len();
-        self.received.reserve(missing.min(before * ROOM_AHEAD));
-        self.received.resize(before + missing.min(LARGE_READ_BYTES), 0);
-        let read = ended(self.stream.read(self.received.get_mut(before..).unwrap_or_default()));
-        self.received.truncate(before + read.as_ref().map_or(0, |bytes| *bytes));
-        read.map(drop)
+    /// Whether something has come that was not taken yet.
+    pub(super) fn has_more(&self, body_bytes_max: usize) -> bool {
+        self.inflow.is_ready(body_bytes_max)
     }
 
-    /// Sends an answer, or as much of it as the client takes; the rest waits.
-    pub(super) fn send(&mut self, number: u32, body: Vec<u8>) -> Result<(), Gone> {
-        let Some(head) = frame::answer_head(number, &body) else { return Err(Gone) };
+    /// Sends an answer, or as much of it as the client takes; the rest waits. Says how many answers are dropped.
+    pub(super) fn send(&mut self, number: u32, body: Vec<u8>, now: Duration) -> usize {
+        let head = frame::answer_head(number, &body).filter(|_| !self.is_deaf);
+        let Some(head) = head else { return 1 };
         let answer = Answer { head, body, written: 0 };
         self.queued_bytes += answer.len();
         self.answers.push_back(answer);
-        match self.answers.len() {
-            1 => self.flush(),
-            _ => Ok(()),
+        if self.answers.len() > 1 {
+            return 0;
         }
+        self.moved_at = now;
+        self.flush(now)
     }
 
-    /// Writes what waits, as far as the client takes it.
-    pub(super) fn flush(&mut self) -> Result<(), Gone> {
+    /// Writes what waits, as far as the client takes it. Says how many answers are dropped.
+    pub(super) fn flush(&mut self, now: Duration) -> usize {
         let mut written = 0;
         while let Some(answer) = self.answers.front_mut().filter(|_| written < WRITE_BYTES) {
             match self.stream.write_vectored(&answer.rest()) {
@@ -143,13 +127,32 @@ impl Connection {
                         self.answers.pop_front();
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Err(Gone),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => return self.give_up_answers(),
             }
         }
         self.queued_bytes -= written;
-        Ok(())
+        if written > 0 {
+            self.moved_at = now;
+        }
+        0
+    }
+
+    fn give_up_answers(&mut self) -> usize {
+        self.is_deaf = true;
+        self.queued_bytes = 0;
+        std::mem::take(&mut self.answers).len()
+    }
+
+    /// What the kernel is to tell: while answers wait, nothing more is asked for.
+    pub(super) fn wanted(&self) -> EventFlags {
+        if self.answers.is_empty() { EventFlags::IN } else { EventFlags::OUT }
+    }
+
+    /// Whether it depends on the client that something which was begun goes on.
+    pub(super) fn is_waiting(&self, body_bytes_max: usize) -> bool {
+        !self.answers.is_empty() || self.inflow.is_unfinished(body_bytes_max)
     }
 
     /// Answers that wait to be taken.
@@ -161,6 +164,11 @@ impl Connection {
     pub(super) fn queued_bytes(&self) -> usize {
         self.queued_bytes
     }
+
+    /// Memory that it takes, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.queued_bytes + self.inflow.held_bytes()
+    }
 }
 
 impl AsFd for Connection {
@@ -169,14 +177,6 @@ impl AsFd for Connection {
     }
 }
 
-/// Nothing is no end, if it comes by an error.
-fn ended(read: std::io::Result<usize>) -> Result<usize, Gone> {
-    match read {
-        Ok(0) => Err(Gone),
-        Ok(bytes) => Ok(bytes),
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-            Ok(0)
-        }
-        Err(_) => Err(Gone),
-    }
+fn is_passing(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

@@ -6,9 +6,10 @@
 //! wakes the one who reads it.
 //!
 //! A client may ask for more before it was answered; answers come as they are found, and tell by a number which
-//! request is meant. Who does not take its answers is asked for no further requests. Those that it waits for
-//! already are kept within the bounds of an [`Outbox`](super::Outbox); beyond them, or if it takes nothing for too
-//! long, the connection is closed, so that it knows. So it is if what comes cannot be understood.
+//! request is meant. All who ask have their turns, one request each. Who does not take its answers is asked for no
+//! further requests. What such clients hold here, and half a request of which the rest does not come, is bounded in
+//! time; and in bytes, for all together: then the one goes first that did nothing for longest. Its connection is
+//! closed, so that it knows. So it is if what comes cannot be understood.
 
 mod connection;
 mod frame;
@@ -27,8 +28,9 @@ use fastrand::Rng;
 use rustix::event::{Timespec, epoll};
 
 use super::{Drops, OutboxLimits, TransportError};
-use connection::{Connection, Gone, READ_BYTES, Received};
-pub use frame::BadFrame;
+use connection::{Connection, Received};
+use frame::READ_BYTES;
+pub use frame::{BadFrame, TooLarge};
 pub(super) use frame::{parse_answer_head, request};
 
 /// What the kernel tells at once.
@@ -66,8 +68,8 @@ pub struct Call {
     pub caller: Caller,
     /// What is asked.
     pub kind: u8,
-    /// The request.
-    pub request: Bytes,
+    /// The request, unless it is too large.
+    pub request: Result<Bytes, TooLarge>,
 }
 
 /// What came by a connection.
@@ -90,9 +92,12 @@ pub(super) struct Callers {
     next: u64,
     /// Those that may have requests, in their turn.
     ready: VecDeque<u64>,
-    /// Those with answers that wait to be taken.
-    slow: HashSet<u64>,
+    /// So many of them have their turn before the kernel is asked for others.
+    turns: usize,
+    /// Those of which something waits for the client.
+    waiting: HashSet<u64>,
     queued_bytes: usize,
+    held_bytes: usize,
     elapsed: Duration,
     /// New clients wait until then.
     accept_at: Option<Duration>,
@@ -126,8 +131,10 @@ impl Callers {
             // What is written about a client should not be taken for one of another process.
             next: u64::from(Rng::new().u32(1..)) << 32,
             ready: VecDeque::new(),
-            slow: HashSet::new(),
+            turns: 0,
+            waiting: HashSet::new(),
             queued_bytes: 0,
+            held_bytes: 0,
             elapsed: Duration::ZERO,
             accept_at: None,
             warn_at: Duration::ZERO,
@@ -151,37 +158,51 @@ impl Callers {
 
     /// The next request, if one is there.
     pub(super) fn receive(&mut self) -> Option<Called> {
-        self.next_of_ready().or_else(|| {
-            self.look();
-            self.next_of_ready()
-        })
-    }
-
-    fn next_of_ready(&mut self) -> Option<Called> {
-        while let Some(number) = self.ready.pop_front() {
-            // Who does not take its answers is asked for nothing.
-            let Some(connection) = self.connections.get_mut(&number).filter(|c| c.queued() == 0)
-            else {
-                continue;
-            };
-            match connection.receive(&mut self.scratch, self.message_bytes_max) {
-                Received::Nothing => {}
-                Received::End => self.close(number),
-                Received::Bad(why) => {
-                    self.close(number);
-                    return Some(Called::Bad(why));
+        let mut has_looked = false;
+        loop {
+            if self.turns == 0 {
+                if has_looked {
+                    return None;
                 }
-                Received::Request(frame) => {
-                    if connection.has_more(self.message_bytes_max) {
-                        self.ready.push_back(number);
-                    }
-                    let caller = Caller { connection: number, number: frame.number };
-                    let (kind, request) = (frame.kind, frame.body);
-                    return Some(Called::Request(Call { caller, kind, request }));
-                }
+                has_looked = true;
+                self.look();
+                self.turns = self.ready.len();
+            }
+            self.turns = self.turns.saturating_sub(1);
+            let number = self.ready.pop_front()?;
+            if let Some(called) = self.receive_from(number) {
+                return Some(called);
             }
         }
-        None
+    }
+
+    fn receive_from(&mut self, number: u64) -> Option<Called> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let (max, now) = (self.message_bytes_max, self.elapsed);
+        let received = self.change(number, |connection| {
+            connection.is_queued = false;
+            // Who does not take its answers is asked for nothing.
+            match connection.queued() {
+                0 => connection.receive(&mut scratch, max, now),
+                _ => Received::Nothing,
+            }
+        });
+        self.scratch = scratch;
+        match received? {
+            Received::Nothing => None,
+            Received::End => {
+                self.close(number);
+                None
+            }
+            Received::Bad(why) => {
+                self.close(number);
+                Some(Called::Bad(why))
+            }
+            Received::Request(frame) => {
+                let caller = Caller { connection: number, number: frame.number };
+                Some(Called::Request(Call { caller, kind: frame.kind, request: frame.body }))
+            }
+        }
     }
 
     /// Asks the kernel what there is to do.
@@ -191,15 +212,24 @@ impl Callers {
             // Interrupted: it is looked at again before anybody sleeps.
             return;
         };
+        let now = self.elapsed;
         for event in events {
-            let number = event.data.u64();
-            if number == LISTENER {
-                self.accept();
-            } else if self.slow.contains(&number) {
-                self.change(number, Connection::flush);
-            } else {
-                self.ready.push_back(number);
+            match event.data.u64() {
+                LISTENER => self.accept(),
+                number if self.connections.get(&number).is_some_and(|c| c.queued() > 0) => {
+                    let dropped = self.change(number, |connection| connection.flush(now));
+                    self.drops.unreachable += dropped.unwrap_or_default() as u64;
+                }
+                number => self.queue(number),
             }
+        }
+    }
+
+    /// Gives a connection its turn.
+    fn queue(&mut self, number: u64) {
+        if let Some(connection) = self.connections.get_mut(&number).filter(|c| !c.is_queued) {
+            connection.is_queued = true;
+            self.ready.push_back(number);
         }
     }
 
@@ -243,51 +273,46 @@ impl Callers {
 
     /// Sends an answer, or as much of it as the client takes now.
     pub(super) fn send(&mut self, to: Caller, answer: Vec<u8>) {
-        let Some(connection) = self.connections.get_mut(&to.connection) else {
-            self.drops.unreachable += 1;
-            return;
-        };
-        let (before, bytes) = (connection.queued_bytes(), answer.len());
-        let is_full = before > 0 && before + bytes > self.limits.bytes_per_peer_max;
-        if is_full || self.queued_bytes + bytes > self.limits.bytes_max {
-            self.drops.full += 1 + connection.queued() as u64;
-            self.close(to.connection);
-            return;
-        }
-        self.change(to.connection, |connection| connection.send(to.number, answer));
+        let now = self.elapsed;
+        let dropped =
+            self.change(to.connection, |connection| connection.send(to.number, answer, now));
+        self.drops.unreachable += dropped.unwrap_or(1) as u64;
     }
 
-    /// Does something with what waits for a client.
-    fn change(&mut self, number: u64, change: impl FnOnce(&mut Connection) -> Result<(), Gone>) {
-        let Some(connection) = self.connections.get_mut(&number) else { return };
-        let before = connection.queued_bytes();
+    /// Does something with a connection, and keeps account of it. None if it is closed.
+    fn change<T>(&mut self, number: u64, change: impl FnOnce(&mut Connection) -> T) -> Option<T> {
+        let connection = self.connections.get_mut(&number)?;
+        let (queued_before, held_before) = (connection.queued_bytes(), connection.held_bytes());
         let changed = change(connection);
-        let after = connection.queued_bytes();
-        self.queued_bytes = self.queued_bytes - before + after;
-        if changed.is_err() {
-            self.drops.unreachable += connection.queued() as u64;
-            self.close(number);
-            return;
+        self.queued_bytes = self.queued_bytes - queued_before + connection.queued_bytes();
+        self.held_bytes = self.held_bytes - held_before + connection.held_bytes();
+        let has_more = connection.queued() == 0 && connection.has_more(self.message_bytes_max);
+        if connection.is_waiting(self.message_bytes_max) {
+            self.waiting.insert(number);
+        } else {
+            self.waiting.remove(&number);
         }
-        // It took something, or begins to wait. To wait behind others is neither.
-        if after < before || before == 0 {
-            connection.stalled_since = self.elapsed;
+        let wanted = connection.wanted();
+        if std::mem::replace(&mut connection.watched, wanted) != wanted {
+            let data = epoll::EventData::new_u64(number);
+            if epoll::modify(&self.epoll, connection.as_fd(), data, wanted).is_err() {
+                self.close(number);
+            }
         }
-        if before == 0 && after > 0 {
-            self.slow.insert(number);
-            self.watch(number, epoll::EventFlags::OUT);
-        } else if before > 0 && after == 0 {
-            self.slow.remove(&number);
-            // It may have asked for more before.
-            self.ready.push_back(number);
-            self.watch(number, epoll::EventFlags::IN);
+        if has_more {
+            self.queue(number);
         }
+        self.make_room();
+        Some(changed)
     }
 
-    fn watch(&mut self, number: u64, what: epoll::EventFlags) {
-        let Some(connection) = self.connections.get(&number) else { return };
-        let data = epoll::EventData::new_u64(number);
-        if epoll::modify(&self.epoll, connection.as_fd(), data, what).is_err() {
+    /// Closes connections, if too much waits for clients.
+    fn make_room(&mut self) {
+        while self.held_bytes > self.limits.bytes_max {
+            let moved_at = |number: &&u64| self.connections.get(number).map(|c| c.moved_at);
+            let Some(number) = self.waiting.iter().min_by_key(moved_at).copied() else { return };
+            let queued = self.connections.get(&number).map_or(0, Connection::queued);
+            self.drops.full += queued as u64;
             self.close(number);
         }
     }
@@ -300,21 +325,32 @@ impl Callers {
     fn close(&mut self, number: u64) {
         let Some(connection) = self.connections.remove(&number) else { return };
         self.queued_bytes -= connection.queued_bytes();
-        self.slow.remove(&number);
+        self.held_bytes -= connection.held_bytes();
+        self.waiting.remove(&number);
         // A descriptor is there for whoever waits.
         if self.accept_at.is_some() {
             self.accept_at = Some(self.elapsed);
         }
     }
 
-    /// Tells the time, and gives up on clients that took nothing for too long.
+    /// Tells the time, and gives up on clients that did nothing for too long.
     pub(super) fn tick(&mut self, elapsed: Duration) {
+        let stood_still = elapsed.saturating_sub(self.elapsed) > self.limits.stalled_max;
         self.elapsed = elapsed;
-        if self.accept_at.is_some_and(|at| at <= elapsed) && self.watch_listener(true).is_ok() {
-            self.accept_at = None;
+        if self.accept_at.is_some_and(|at| at <= elapsed) {
+            let is_watched = self.watch_listener(true).is_ok();
+            self.accept_at = (!is_watched).then_some(elapsed + ACCEPT_PAUSE);
+        }
+        if stood_still {
+            // It was this process that did nothing.
+            for number in &self.waiting {
+                if let Some(connection) = self.connections.get_mut(number) {
+                    connection.moved_at = elapsed;
+                }
+            }
         }
         let given_up = |number: &&u64| self.gives_up_at(number).is_some_and(|at| at <= elapsed);
-        for number in self.slow.iter().filter(given_up).copied().collect::<Vec<_>>() {
+        for number in self.waiting.iter().filter(given_up).copied().collect::<Vec<_>>() {
             let queued = self.connections.get(&number).map_or(0, Connection::queued);
             self.drops.stalled += queued as u64;
             self.close(number);
@@ -323,12 +359,12 @@ impl Callers {
 
     fn gives_up_at(&self, number: &u64) -> Option<Duration> {
         let connection = self.connections.get(number)?;
-        Some(connection.stalled_since + self.limits.stalled_max)
+        Some(connection.moved_at + self.limits.stalled_max)
     }
 
     /// When [`tick`](Self::tick) should be called next, if nothing else happens.
     pub(super) fn next_tick(&self) -> Option<Duration> {
-        let stalled = self.slow.iter().filter_map(|number| self.gives_up_at(number));
+        let stalled = self.waiting.iter().filter_map(|number| self.gives_up_at(number));
         stalled.chain(self.accept_at).min()
     }
 

@@ -52,7 +52,7 @@ fn each_client_gets_its_own_answer() {
     let server = std::thread::spawn(move || {
         for _ in 0..200 {
             let Call { caller, kind, request } = next_call(&mut sockets);
-            let answer = [&[kind][..], b"/", &request].concat();
+            let answer = [&[kind][..], b"/", &request.unwrap()].concat();
             sockets.reply(&ReplyTo::Caller(caller), answer);
         }
     });
@@ -97,7 +97,7 @@ fn large_requests_and_answers_arrive_in_whole_and_do_not_make_others_wait() {
         }
     });
     let Call { caller, request, .. } = next_call(&mut sockets);
-    assert_eq!(request, body);
+    assert_eq!(request.unwrap(), body);
     sockets.reply(&ReplyTo::Caller(caller), body.repeat(8));
     small.send(GET, b"k").unwrap();
     let asked = next_call(&mut sockets).caller;
@@ -117,7 +117,7 @@ fn what_is_no_request_ends_its_connection_only() {
     let (mut sockets, path) = bound(&place, OutboxLimits::default());
     let mut good = client(&path);
     for bad in
-        [&[0, 0, 0, 4, 1, 1, 1, 1][..], &[0, 0x10, 0, 6], &[0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f]]
+        [&[0, 0, 0, 4, 1, 1, 1, 1][..], &[0, 0x40, 0, 6], &[0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f]]
     {
         let mut stream = UnixStream::connect(&path).unwrap();
         stream.write_all(bad).unwrap();
@@ -127,7 +127,7 @@ fn what_is_no_request_ends_its_connection_only() {
     }
     std::thread::scope(|scope| {
         scope.spawn(|| good.send(GET, &vec![7; MAX]).unwrap());
-        assert_eq!(next_call(&mut sockets).request.len(), MAX);
+        assert_eq!(next_call(&mut sockets).request.unwrap().len(), MAX);
     });
 }
 
@@ -160,8 +160,8 @@ fn stall(sockets: &mut Sockets, path: &Path) -> (CallingClient, Caller, usize) {
     let mut client = client(path);
     client.send(GET, b"k").unwrap();
     let caller = next_call(sockets).caller;
-    let mut sent = 0;
-    while sockets.queued_bytes() == 0 {
+    let (mut sent, before) = (0, sockets.queued_bytes());
+    while sockets.queued_bytes() == before {
         sockets.reply(&ReplyTo::Caller(caller), vec![7; 10_000]);
         sent += 1;
     }
@@ -190,38 +190,155 @@ fn a_slow_client_gets_all_its_answers_and_is_asked_for_nothing_more_meanwhile() 
         }
         client
     });
-    assert_eq!(next_call(&mut sockets).request, "more");
+    assert_eq!(next_call(&mut sockets).request.unwrap(), "more");
     let _client = taken.join().unwrap();
     assert_eq!((sockets.queued_bytes(), sockets.drops()), (0, Drops::default()));
 }
 
 #[test]
-fn a_client_that_takes_nothing_costs_a_bounded_time_and_room() {
+fn a_client_that_takes_nothing_is_given_up_in_time() {
     let place = tempfile::tempdir().unwrap();
-    let limits = OutboxLimits { bytes_per_peer_max: 50_000, ..OutboxLimits::default() };
+    let limits = OutboxLimits::default();
     let stalled_max = limits.stalled_max;
     let (mut sockets, path) = bound(&place, limits);
+    // Whenever that was; nobody looked at the clock meanwhile.
+    sockets.tick(10 * stalled_max);
     let (mut client, _, _) = stall(&mut sockets, &path);
-    sockets.tick(stalled_max / 2);
-    assert_eq!(sockets.next_tick(), Some(stalled_max));
+    sockets.tick(10 * stalled_max + stalled_max / 2);
+    assert_eq!(sockets.next_tick(), Some(11 * stalled_max));
     assert_eq!(sockets.callers(), 1);
-    sockets.tick(stalled_max);
+    sockets.tick(11 * stalled_max);
     assert_eq!((sockets.callers(), sockets.queued_bytes()), (0, 0));
     assert_eq!(sockets.drops().stalled, 1);
     assert!(sockets.next_tick().is_none());
     while client.receive().is_some() {}
+}
 
-    let (_greedy, caller, _) = stall(&mut sockets, &path);
-    for _ in 0..10 {
-        sockets.reply(&ReplyTo::Caller(caller), vec![7; 10_000]);
-        assert!(sockets.queued_bytes() <= 50_100);
+#[test]
+fn while_this_process_stands_still_nobody_is_given_up() {
+    let place = tempfile::tempdir().unwrap();
+    let limits = OutboxLimits::default();
+    let stalled_max = limits.stalled_max;
+    let (mut sockets, path) = bound(&place, limits);
+    let (_client, _, _) = stall(&mut sockets, &path);
+    sockets.tick(3 * stalled_max);
+    assert_eq!((sockets.callers(), sockets.next_tick()), (1, Some(4 * stalled_max)));
+}
+
+#[test]
+fn half_a_request_is_waited_for_as_long() {
+    let place = tempfile::tempdir().unwrap();
+    let limits = OutboxLimits::default();
+    let stalled_max = limits.stalled_max;
+    let (mut sockets, path) = bound(&place, limits);
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream.write_all(&[0, 0, 1, 0, 1, 1]).unwrap();
+    while sockets.next_tick().is_none() {
+        look(&mut sockets);
     }
-    assert_eq!(
-        (sockets.callers(), sockets.queued_bytes()),
-        (0, 0),
-        "told by the end of its connection"
-    );
-    assert!(sockets.drops().full > 0);
+    sockets.tick(stalled_max / 2);
+    stream.write_all(&[1]).unwrap();
+    while sockets.next_tick() == Some(stalled_max) {
+        look(&mut sockets);
+    }
+    sockets.tick(stalled_max);
+    assert_eq!(sockets.callers(), 1, "something came meanwhile");
+    sockets.tick(stalled_max * 3 / 2);
+    assert_eq!(sockets.callers(), 0);
+}
+
+#[test]
+fn who_does_nothing_for_longest_makes_room() {
+    let place = tempfile::tempdir().unwrap();
+    let limits = OutboxLimits { bytes_max: 3_000_000, ..OutboxLimits::default() };
+    let (mut sockets, path) = bound(&place, limits);
+    let mut stalled: Vec<_> = (1..=3)
+        .map(|number| {
+            sockets.tick(Duration::from_millis(number));
+            let (client, caller, _) = stall(&mut sockets, &path);
+            sockets.reply(&ReplyTo::Caller(caller), vec![7; 900_000]);
+            client
+        })
+        .collect();
+    assert_eq!((sockets.callers(), sockets.drops().full), (3, 0));
+    sockets.tick(Duration::from_millis(4));
+    let (mut reading, caller, sent) = stall(&mut sockets, &path);
+    for _ in 0..8 {
+        sockets.reply(&ReplyTo::Caller(caller), vec![8; 200_000]);
+    }
+    assert_eq!(sockets.callers(), 2, "two of those that read nothing have made room");
+    assert!(sockets.queued_bytes() <= 3_000_000);
+    let taken = std::thread::spawn(move || (0..sent + 8).all(|_| reading.receive().is_some()));
+    while !taken.is_finished() {
+        sockets.wait(Some(Duration::from_millis(10)), &mut Vec::new());
+        assert!(sockets.call().is_none());
+    }
+    assert!(taken.join().unwrap());
+    let gone: Vec<_> = stalled
+        .iter_mut()
+        .map(|client| {
+            while let Some((_, answer)) = client.receive() {
+                if answer.len() == 900_000 {
+                    return false;
+                }
+            }
+            true
+        })
+        .take(2)
+        .collect();
+    assert_eq!(gone, [true, true]);
+}
+
+#[test]
+fn all_have_their_turns() {
+    let place = tempfile::tempdir().unwrap();
+    let (mut sockets, path) = bound(&place, OutboxLimits::default());
+    let mut many = UnixStream::connect(&path).unwrap();
+    let requests = request(1, GET, b"k").unwrap().repeat(4_000);
+    many.write_all(&requests).unwrap();
+    next_call(&mut sockets);
+    let mut one = client(&path);
+    one.send(GET, b"one").unwrap();
+    let before = std::iter::from_fn(|| Some(next_call(&mut sockets).request.unwrap()))
+        .take_while(|request| request != "one");
+    assert!(before.count() <= 3);
+}
+
+#[test]
+fn what_was_asked_for_is_taken_although_nobody_waits_for_the_answer() {
+    let place = tempfile::tempdir().unwrap();
+    let (mut sockets, path) = bound(&place, OutboxLimits::default());
+    let mut hasty = client(&path);
+    for request in [b"1", b"2", b"3"] {
+        hasty.send(GET, request).unwrap();
+    }
+    drop(hasty);
+    for number in ["1", "2", "3"] {
+        let call = next_call(&mut sockets);
+        assert_eq!(call.request.unwrap(), number);
+        sockets.reply(&ReplyTo::Caller(call.caller), b"v".to_vec());
+    }
+    while sockets.callers() > 0 {
+        look(&mut sockets);
+    }
+    assert_eq!(sockets.drops().unreachable, 3);
+}
+
+#[test]
+fn what_is_too_large_is_answered_and_not_kept() {
+    let place = tempfile::tempdir().unwrap();
+    let (mut sockets, path) = bound(&place, OutboxLimits::default());
+    let mut client = client(&path);
+    let sending = std::thread::spawn(move || {
+        client.send(GET, &vec![7; 3 * MAX]).unwrap();
+        client.send(GET, b"next").unwrap();
+        client
+    });
+    let call = next_call(&mut sockets);
+    assert_eq!(call.request, Err(TooLarge { bytes: 3 * MAX }));
+    sockets.reply(&ReplyTo::Caller(call.caller), b"too large".to_vec());
+    assert_eq!(next_call(&mut sockets).request.unwrap(), "next");
+    assert_eq!(sending.join().unwrap().receive().unwrap().1, "too large");
 }
 
 #[test]
@@ -232,7 +349,7 @@ fn a_file_left_by_a_process_that_died_is_no_obstacle() {
     assert!(path.exists());
     let (mut sockets, _) = bound(&place, OutboxLimits::default());
     client(&path).send(GET, b"k").unwrap();
-    assert_eq!(next_call(&mut sockets).request, "k");
+    assert_eq!(next_call(&mut sockets).request.unwrap(), "k");
     let nowhere = place.path().join("no").join("call");
     let error = sockets.bind_callers(&nowhere, MAX).unwrap_err();
     assert!(error.to_string().contains("no/call"), "{error}");
