@@ -113,20 +113,22 @@ class IpcDir:
                 return None
         return None
 
+    def unsent(self, error: OSError, about: str | None) -> SidecarUnavailable:
+        """Make the error for a request that could not be sent to ``call``."""
+        if isinstance(error, TimeoutError):
+            return unreachable("the sidecar takes no requests", about)
+        why = self.why_unreachable(CALL)
+        if why is None and isinstance(error, ConnectionError):
+            why = (
+                "the sidecar ended the connection: it was started anew, or the request is many times "
+                "larger than it takes (--message-bytes-max)"
+            )
+        return unreachable(why or f"the request cannot be sent: {error}", about)
+
 
 def unreachable(why: str, about: str | None) -> SidecarUnavailable:
     """Make the error for a request that was never handed over."""
     return SidecarUnavailable(why, about, sent=False)
-
-
-def why_unsent(error: OSError) -> str:
-    """Say why a connection was of no use, although somebody listens there."""
-    if isinstance(error, ConnectionError):
-        return (
-            "the sidecar ended the connection: it was started anew, or the request is many times larger "
-            "than it takes (--message-bytes-max)"
-        )
-    return f"the request cannot be sent: {error}"
 
 
 def unanswered(within_s: float, about: str | None) -> SidecarUnavailable:

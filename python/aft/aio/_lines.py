@@ -59,11 +59,8 @@ class Call(Line):
         except BaseException as error:
             # What has left is a part of a request at most.
             self.close()
-            if isinstance(error, TimeoutError):
-                raise _ipc.unreachable("the sidecar takes no requests", request.about) from error
             if isinstance(error, OSError):
-                why = self._directory.why_unreachable(CALL) or _ipc.why_unsent(error)
-                raise _ipc.unreachable(why, request.about) from error
+                raise self._directory.unsent(error, request.about) from error
             raise
 
     async def _connect(self, until: float) -> socket.socket:
