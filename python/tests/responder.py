@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,14 @@ from aft.testing._node import Node
 
 # Takes the reply address and the reply; gives what to send, where, and in which order.
 Mischief: TypeAlias = Callable[[str, bytes], list[tuple[str, bytes]]]
+
+
+def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
 
 
 class Caller:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +15,7 @@ import aft.aio
 from aft._requests import Kind
 from aft.aio._pool import CONVERSATIONS_MAX
 from aft.testing import FakeAft, Fault
-from tests.responder import Responder
+from tests.responder import Responder, until
 
 T = TypeVar("T")
 
@@ -27,11 +26,6 @@ def go(work: Coroutine[Any, Any, T]) -> T:
 
 def nothing(address: str, reply: bytes) -> list[tuple[str, bytes]]:
     return []
-
-
-def wait_until_held(responder: Responder) -> None:
-    while not responder.held:
-        time.sleep(0.01)
 
 
 async def add_one(txn: aft.aio.AsyncTransaction) -> int:
@@ -64,7 +58,7 @@ def test_what_is_under_way_at_the_end_is_answered_and_disturbs_nobody(
         await other.put("a", b"1")
         responder.next(Kind.GET, responder.hold)
         under_way = asyncio.create_task(client.get("a"))
-        await asyncio.to_thread(wait_until_held, responder)
+        await asyncio.to_thread(until, lambda: responder.held)
         await client.aclose()
         assert await asyncio.gather(*(other.get("a") for _ in range(10))) == [b"1"] * 10
         responder.release()

@@ -15,7 +15,7 @@ import aft
 from aft._ipc import IpcDir
 from aft._requests import Kind
 from aft._wire import anna_pb2 as anna
-from tests.responder import Responder
+from tests.responder import Responder, until
 
 SOON = 0.05
 
@@ -336,11 +336,12 @@ def test_a_forked_process_keeps_no_connection_of_its_parent_open(
         os.read(stays, 1)
         os._exit(0)
     client.close()
-    while caller in responder.callers:
-        time.sleep(0.01)
-    os.close(goes)
-    os.close(stays)
-    assert os.waitpid(child, 0)[1] == 0
+    try:
+        until(lambda: caller not in responder.callers)
+    finally:
+        os.close(goes)
+        os.close(stays)
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_paths_that_do_not_fit_into_a_socket_address_are_refused_at_once() -> None:
